@@ -1,0 +1,212 @@
+"""How a file becomes pixels and back, with every guard: bombs, truncation, EXIF rotation, CMYK, ICC, 16 bit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from PIL import ImageCms, ImageFile, ImageOps
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MAX_PIXELS = 178_956_970  # Pillow's own limit: a third of 1 GiB at three bytes a pixel
+
+Pixels = npt.NDArray[Any]
+
+cv2.setNumThreads(1)
+PILImage.MAX_IMAGE_PIXELS = None  # `decode` checks the header itself, and says so in one line
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message says why, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One decoded image.
+
+    pixels: (H, W, 3) RGB, upright, uint8, or uint16 where the file has 16 bits a channel.
+    mode: pixel mode as stored (RGB, L, RGBA, P, CMYK, "RGB;16", "L;16").
+    format: JPEG, PNG, WEBP, TIFF, BMP.
+    converted: True when the file's own bytes are not what a plain decoder would show (EXIF rotation, CMYK,
+        foreign ICC profile) or when its format is no WebDataset image (TIFF, BMP): a shard stores it as PNG.
+    """
+
+    pixels: Pixels
+    mode: str
+    format: str
+    converted: bool
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.pixels.shape[0])
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode an image file given as bytes.
+
+    Raises ImageError, with the reason, for anything that is not a whole, sane image: empty, truncated, of an unknown
+    format, animated beyond its first frame is fine (the first frame is taken), or of more than `max_pixels` pixels
+    (checked on the header, before anything is allocated).
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # some libraries switch this on for the whole process
+    try:
+        opened = PILImage.open(io.BytesIO(data))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ImageError(f"not an image that can be read ({_reason(error)})") from None
+    with opened:
+        width, height = opened.size
+        if width * height > max_pixels:
+            raise ImageError(f"{width}x{height} is more than {max_pixels} pixels (limit for one image)")
+        form = opened.format or "?"
+        try:
+            if _is_16_bit(opened, data):
+                return _decode_16(data, opened, form)
+            return _decode_8(opened, form)
+        except ImageError:
+            raise
+        except (OSError, ValueError, SyntaxError, ArithmeticError, MemoryError, cv2.error) as error:
+            raise ImageError(f"damaged {form} ({_reason(error)})") from None
+
+
+def _decode_8(opened: PILImage.Image, form: str) -> Image:
+    mode = opened.mode
+    opened.load()
+    upright = ImageOps.exif_transpose(opened)
+    converted = form in ("TIFF", "BMP", "MPO") or mode in ("CMYK", "LAB", "YCbCr") or _orientation(opened) != 1
+    rgb, managed = _to_rgb(upright)
+    pixels = np.asarray(rgb, dtype=np.uint8)
+    return Image(pixels, mode, "JPEG" if form == "MPO" else form, converted or managed)
+
+
+def _to_rgb(image: PILImage.Image) -> tuple[PILImage.Image, bool]:
+    """sRGB pixels, and whether an ICC profile other than sRGB had to be applied."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            name = ImageCms.getProfileDescription(source)
+            if image.mode == "CMYK" or (image.mode == "RGB" and "srgb" not in name.lower()):
+                target = ImageCms.createProfile("sRGB")
+                shown = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+                if shown is not None:
+                    return shown, True
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a broken profile: the pixels count as sRGB, which is what every viewer does
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return (image if image.mode == "RGB" else image.convert("RGB")), False
+
+
+def _is_16_bit(opened: PILImage.Image, data: bytes) -> bool:
+    if opened.format == "PNG":
+        return len(data) > 24 and data[24] == 16
+    if opened.format == "TIFF":
+        bits = opened.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        return bool(max(bits if isinstance(bits, tuple) else (bits,)) == 16)
+    return False
+
+
+def _decode_16(data: bytes, opened: PILImage.Image, form: str) -> Image:
+    if form == "PNG":
+        opened.load()  # Pillow notices truncation, where OpenCV returns the half that is there
+    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.dtype != np.uint16:
+        raise ImageError(f"damaged 16-bit {form}")
+    mode = "L;16" if raw.ndim == 2 or raw.shape[2] < 3 else "RGB;16"
+    if raw.ndim == 2:
+        pixels = np.repeat(raw[:, :, None], 3, axis=2)
+    else:
+        pixels = np.ascontiguousarray(raw[:, :, 2::-1]) if raw.shape[2] >= 3 else np.repeat(raw[:, :, :1], 3, axis=2)
+    turn = _orientation(opened)
+    return Image(_upright(pixels, turn), mode, form, form != "PNG" or turn != 1)
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation (1-8) to (H, W, 3) pixels."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _orientation(opened: PILImage.Image) -> int:
+    try:
+        return int(opened.getexif().get(0x0112, 1))
+    except (ValueError, TypeError, SyntaxError, OSError):
+        return 1
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace("cannot identify image file", "unknown format").split("<_io")[0].strip()
+
+
+def to_8_bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 from uint8 or uint16 pixels, rounded to nearest."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def to_float(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """(H, W, 3) float32 in [0, 1] from uint8 or uint16 pixels."""
+    return pixels.astype(np.float32) / (65535.0 if pixels.dtype == np.uint16 else 255.0)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """(H, W, 3) RGB uint8 or uint16 as PNG; the same pixels give the same bytes."""
+    swapped = np.ascontiguousarray(pixels[:, :, ::-1])
+    done, data = cv2.imencode(".png", swapped, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not done:
+        raise ImageError("could not be encoded as PNG")
+    return bytes(data)
+
+
+def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    """(H, W, 3) RGB uint8 as baseline 4:2:0 JPEG of `quality` 1-100; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    PILImage.fromarray(to_8_bit(pixels)).save(buffer, "JPEG", quality=quality, subsampling=2)
+    return buffer.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def phash(pixels: Pixels) -> str | None:
+    """The 64-bit perceptual hash of (H, W, 3) pixels as 16 hex digits, or None for an image without structure.
+
+    Sign of the lowest 8x8 DCT coefficients (the constant one excluded from the median) of the 32x32 luma, as in
+    Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010.
+    """
+    gray = cv2.cvtColor(to_8_bit(pixels), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:8, :8].ravel()
+    if np.abs(low[1:]).max() < 8.0:  # flat to within a fraction of a grey level: its signs are noise
+        return None
+    bits = low > np.median(low[1:])
+    bits[0] = False
+    return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
+
+
+def hamming(a: str, b: str) -> int:
+    """Number of differing bits of two perceptual hashes."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()

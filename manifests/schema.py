@@ -1,0 +1,151 @@
+"""What one row of a manifest is: the columns that every manifest has, and the rules that a row obeys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from manifests.errors import UserError
+from manifests.files import digest
+
+VERSION = 1
+
+DECISION = pa.struct(
+    [
+        ("stage", pa.string()),
+        ("rule", pa.string()),
+        ("verdict", pa.string()),  # "drop" or "error"
+        ("value", pa.float64()),
+        ("threshold", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
+
+CORE: dict[str, pa.DataType] = {
+    "pair_id": pa.string(),  # 32 hex digits of sha256(dataset, task, subtask, lq_path, gt_path)
+    "group": pa.string(),  # source photograph, clip or scene; splits move whole groups
+    "dataset": pa.string(),
+    "task": pa.string(),
+    "subtask": pa.string(),
+    "split": pa.string(),  # train, ref, test
+    "lq_path": pa.string(),  # relative to the dataset's root; null for GT-only rows
+    "gt_path": pa.string(),
+    "gt_sha256": pa.string(),
+    "lq.sha256": pa.string(),
+    "width": pa.int32(),  # of the upright GT, pixels
+    "height": pa.int32(),
+    "mode": pa.string(),  # pixel mode of the GT file as stored: RGB, L, RGBA, I;16, RGB;16, CMYK, P
+    "lq.width": pa.int32(),
+    "lq.height": pa.int32(),
+    "lq.mode": pa.string(),
+    "scale": pa.int32(),  # GT size / LQ size
+    "phash": pa.string(),  # 64-bit perceptual hash as 16 hex digits (a nullable integer would become float in pandas)
+    "lq.phash": pa.string(),
+    "license": pa.string(),
+    "status": pa.string(),  # kept, dropped, error; derived from decisions
+    "decisions": pa.list_(DECISION),
+}
+
+_NAME = re.compile(r"[a-z0-9_.]+")
+
+
+def pair_id(dataset: str, task: str, subtask: str, lq_path: str, gt_path: str) -> str:
+    """The identity of a pair: 32 hex digits of sha256 over its five names as a JSON list. Never its content."""
+    return digest([dataset, task, subtask, lq_path, gt_path])
+
+
+def decision(
+    stage: str,
+    rule: str,
+    verdict: str,
+    text: str,
+    *,
+    value: float | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """One entry of a row's `decisions`. `verdict` is "drop" or "error"; `text` says why, for a person."""
+    if verdict not in ("drop", "error"):
+        raise ValueError(f"a decision's verdict is 'drop' or 'error', not {verdict!r}")
+    return {
+        "stage": stage,
+        "rule": rule,
+        "verdict": verdict,
+        "value": value,
+        "threshold": threshold,
+        "text": text,
+    }
+
+
+def decide(
+    old: Sequence[Mapping[str, Any]] | None,
+    stage: str,
+    rules: Iterable[str],
+    new: Iterable[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """The row's decisions after `stage` judged it by `rules`: its newest verdicts replace its older ones.
+
+    A rule that now lets the row pass leaves no entry, so a looser filter revives what a stricter one dropped.
+    """
+    judged = set(rules)
+    kept = [dict(d) for d in old or () if not (d["stage"] == stage and d["rule"] in judged)]
+    return kept + [dict(d) for d in new]
+
+
+def status_of(decisions: Sequence[Mapping[str, Any]] | None) -> str:
+    """`error` if any decision is an error, else `dropped` if any is a drop, else `kept`."""
+    verdicts = {d["verdict"] for d in decisions or ()}
+    return "error" if "error" in verdicts else "dropped" if verdicts else "kept"
+
+
+def conform(table: pa.Table) -> pa.Table:
+    """The table in canonical form: every core column (nulls where absent), then the others by name, exact types.
+
+    `status` is derived anew from `decisions`. Raises UserError for a bad column name or a repeated `pair_id`.
+    """
+    for name in table.column_names:
+        if not _NAME.fullmatch(name):
+            raise UserError(f"column {name!r}: names of columns match [a-z0-9_.]+")
+    rows = table.num_rows
+    columns: dict[str, Any] = {}
+    for name, kind in CORE.items():
+        if name == "status":
+            columns[name] = None
+        elif name in table.column_names:
+            column = table.column(name).combine_chunks()
+            columns[name] = column if column.type == kind else column.cast(kind)
+        else:
+            columns[name] = pa.nulls(rows, kind)
+    decisions = columns["decisions"].to_pylist()
+    columns["decisions"] = pa.array([d or [] for d in decisions], CORE["decisions"])
+    columns["status"] = pa.array([status_of(d) for d in decisions], pa.string())
+    for name in sorted(set(table.column_names) - set(CORE)):
+        columns[name] = table.column(name).combine_chunks()
+    check_ids(columns["pair_id"].to_pylist())
+    return pa.table(columns)
+
+
+def check_ids(ids: Sequence[str | None]) -> None:
+    """Raises UserError unless every row has a `pair_id` of its own."""
+    seen: set[str] = set()
+    for index, one in enumerate(ids):
+        if not one:
+            raise UserError(f"row {index}: has no pair_id")
+        if one in seen:
+            raise UserError(f"pair_id {one} stands in two rows: every pair must be listed once")
+        seen.add(one)
+
+
+def set_column(table: pa.Table, name: str, values: Any, kind: pa.DataType | None = None) -> pa.Table:
+    """The table with column `name` set to `values` (replaced where it stands, else appended)."""
+    column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind or CORE.get(name))
+    index = table.schema.get_field_index(name)
+    return table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
+
+
+def counts(table: pa.Table) -> dict[str, int]:
+    """Rows, and how many of them are kept, dropped and error."""
+    status = table.column("status").to_pylist()
+    return {"rows": len(status), **{name: status.count(name) for name in ("kept", "dropped", "error")}}

@@ -1,0 +1,176 @@
+"""Manifests on disk: a folder of Parquet parts beside `manifest.json`, written atomically and never changed.
+
+`manifest.json` is written last: a folder without it is not (yet) a manifest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests import files, schema
+from manifests.errors import UserError
+
+PART_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One manifest, opened. `info` is the content of its `manifest.json`."""
+
+    path: str
+    info: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits that name its content and the chain of stages that made it."""
+        return str(self.info["fingerprint"])
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """Lineage, oldest first: stage, version, params, input fingerprints, rows."""
+        return list(self.info["stages"])
+
+    @cached_property
+    def roots(self) -> dict[str, str]:
+        """Dataset → folder or URL that its rows' paths are relative to, resolved from the manifest's place."""
+        return {name: files.join(self.path, root) for name, root in self.info["roots"].items()}
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows, in order; `columns` limits what is read (unknown names raise UserError)."""
+        return pa.concat_tables(list(self.parts(columns)))
+
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The parts, one Arrow table each."""
+        wanted = None if columns is None else list(columns)
+        for part in self.info["parts"]:
+            name = files.join(self.path, part["file"])
+            try:
+                data = files.read(name)
+                table = pq.read_table(io.BytesIO(data), columns=wanted)
+            except FileNotFoundError:
+                raise UserError(f"{name}: part of the manifest is missing; make the manifest again") from None
+            except pa.ArrowException as error:
+                raise UserError(f"{name}: not readable as Parquet ({error}); make the manifest again") from None
+            if wanted is not None and (lacking := set(wanted) - set(table.column_names)):
+                raise UserError(f"{self.path}: has no column {min(lacking)!r}")
+            yield table
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of all columns."""
+        return list(self.info["columns"])
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Counts: rows, kept, dropped, error."""
+        return dict(self.info["rows"])
+
+    def locate(self, dataset: str, path: str) -> str:
+        """Where the file of a row is: its dataset's root joined with its path."""
+        root = self.roots.get(dataset)
+        if root is None:
+            raise UserError(f"{self.path}: dataset {dataset!r} has no entry in 'roots' of manifest.json")
+        return files.join(root, path)
+
+
+def read(path: str) -> Manifest:
+    """Open the manifest in folder (or URL) `path`. Raises UserError when there is none or it is unfinished."""
+    name = files.join(str(path), "manifest.json")
+    try:
+        info = json.loads(files.read(name))
+    except (FileNotFoundError, NotADirectoryError):
+        if not files.exists(str(path)):
+            raise UserError(f"{path}: no such manifest; make one with 'curate ingest' or name another") from None
+        raise UserError(
+            f"{path}: not a manifest (no manifest.json in it): name the folder that a stage wrote, "
+            "or run an unfinished stage again"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{name}: not valid JSON ({error})") from None
+    if not isinstance(info, dict) or info.get("schema_version") != schema.VERSION:
+        found = info.get("schema_version") if isinstance(info, dict) else None
+        raise UserError(f"{name}: schema version {found}, this Equimix reads {schema.VERSION}")
+    return Manifest(str(path), info)
+
+
+def refuse_existing(path: str) -> None:
+    """Raises UserError when there is a finished manifest, or anything that is not ours, at `path`."""
+    if files.exists(files.join(path, "manifest.json")):
+        raise UserError(f"{path}: exists already; name another output with -o, or delete it first")
+
+
+def stage_entry(
+    stage: str, version: int, params: Mapping[str, Any], inputs: Sequence[Manifest]
+) -> dict[str, Any]:
+    """A link of the lineage chain: what was run, on what. Parameters must be JSON-able and free of paths."""
+    return {
+        "stage": stage,
+        "version": version,
+        "params": dict(params),
+        "inputs": [manifest.fingerprint for manifest in inputs],
+    }
+
+
+def write(
+    path: str,
+    table: pa.Table,
+    *,
+    roots: Mapping[str, str],
+    stages: Sequence[Mapping[str, Any]],
+    expected_rows: int | None = None,
+    part_rows: int = PART_ROWS,
+) -> Manifest:
+    """Write `table` as the manifest `path`.
+
+    `roots` are where the datasets lie as the caller sees them; local ones are stored relative to `path`.
+    `stages` is the lineage, the stage that made this table last. `expected_rows` is what that stage declared:
+    rows = kept + dropped + error must equal it. Raises UserError on a broken invariant or an existing output.
+    """
+    refuse_existing(path)
+    table = schema.conform(table)
+    rows = schema.counts(table)
+    if expected_rows is not None and rows["rows"] != expected_rows:
+        raise UserError(f"{path}: {rows['rows']} rows written where the stage declared {expected_rows}")
+    if rows["rows"] != rows["kept"] + rows["dropped"] + rows["error"]:
+        raise UserError(f"{path}: rows do not add up: {rows}")
+    if lost := set(table.column("dataset").to_pylist()) - set(roots):
+        raise UserError(f"{path}: dataset {min(map(str, lost))!r} has no root")
+    parts = []
+    for index, start in enumerate(range(0, max(table.num_rows, 1), part_rows)):
+        data = parquet_bytes(table.slice(start, part_rows))
+        name = f"part-{index:05d}.parquet"
+        files.write(files.join(path, name), data)
+        parts.append({"file": name, "rows": min(part_rows, table.num_rows - start), "sha256": _sha256(data)})
+    info: dict[str, Any] = {
+        "schema_version": schema.VERSION,
+        "roots": {name: files.relative_root(root, path) for name, root in sorted(roots.items())},
+        "columns": table.column_names,
+        "rows": rows,
+        "stages": [*stages[:-1], {**stages[-1], "rows": rows}],
+        "parts": parts,
+    }
+    info["fingerprint"] = files.digest([info["stages"], [part["sha256"] for part in parts]])
+    text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
+    files.write(files.join(path, "manifest.json"), text.encode())
+    return Manifest(path, info)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as zstd Parquet; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=PART_ROWS)
+    return buffer.getvalue()
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
