@@ -23,23 +23,38 @@ def _table(higher: bool | None, offline: bool, ranges: dict[str, tuple[float, fl
     return {name: Metric(name, higher, low, high, offline) for name, (low, high) in ranges.items()}
 
 
-# No-reference metrics of pyiqa 0.1.16 (ranges as its documentation and papers give them).
+_UNIT_RANGE = (
+    "clipiqa clipiqa+ clipiqa+_rn50_512 clipiqa+_vitL14_512 maniqa maniqa-kadid maniqa-pipal dbcnn cnniqa hyperiqa "
+    "metaiqa maclip fgresq nima-koniq nima-spaq topiq_nr topiq_nr-flive topiq_nr-spaq topiq_nr-face topiq_nr-face-v1 "
+    "topiq_nr_swin-face arniqa arniqa-clive arniqa-csiq arniqa-flive arniqa-kadid arniqa-live arniqa-spaq arniqa-tid "
+    "qualiclip qualiclip+ qualiclip+-clive qualiclip+-flive qualiclip+-spaq qrealign qrealign-lite qrealign-mini "
+    "qrealign-pro"
+).split()
+_PERCENT_RANGE = "musiq musiq-paq2piq musiq-spaq paq2piq tres tres-flive compare2score".split()
+_ONE_TO_FIVE = "qalign qalign_4bit qalign_8bit liqe liqe_mix".split()
+
+# No-reference metrics of pyiqa 0.1.16 that judge one image alone (fid, clipscore and their kind need more) with the ranges it documents.
 NO_REFERENCE: dict[str, Metric] = {
     **_table(True, True, {"entropy": (0, 8)}),
     **_table(False, True, {"piqe": (0, 100)}),
-    **_table(False, False, {"niqe": (0, 100), "ilniqe": (0, 100), "brisque": (0, 150), "pi": (0, 20)}),
+    **_table(
+        False,
+        False,
+        {
+            "niqe": (0, 100), "niqe_matlab": (0, 100), "ilniqe": (0, 100), "brisque": (0, 150),
+            "brisque_matlab": (0, 100), "pi": (0, 20), "afine_nr": (-2, 2),
+        },
+    ),
+    **_table(True, False, dict.fromkeys(_UNIT_RANGE, (0, 1))),
+    **_table(True, False, dict.fromkeys(_PERCENT_RANGE, (0, 100))),
+    **_table(True, False, dict.fromkeys(_ONE_TO_FIVE, (1, 5))),
     **_table(
         True,
         False,
         {
-            "musiq": (0, 100), "musiq-ava": (1, 10), "musiq-paq2piq": (0, 100), "musiq-spaq": (0, 100),
-            "paq2piq": (0, 100), "clipiqa": (0, 1), "clipiqa+": (0, 1), "clipiqa+_rn50_512": (0, 1),
-            "clipiqa+_vitL14_512": (0, 1), "maniqa": (0, 1), "maniqa-kadid": (0, 1), "maniqa-pipal": (0, 1),
-            "nima": (1, 10), "nima-vgg16-ava": (1, 10), "dbcnn": (0, 1), "cnniqa": (0, 1), "hyperiqa": (0, 1),
-            "topiq_nr": (0, 1), "topiq_nr-flive": (0, 1), "topiq_nr-spaq": (0, 1), "topiq_iaa": (1, 10),
-            "tres": (0, 100), "tres-flive": (0, 100), "arniqa": (0, 1), "qalign": (1, 5), "liqe": (1, 5),
-            "liqe_mix": (1, 5), "qualiclip": (0, 1), "qualiclip+": (0, 1), "nrqm": (0, 10), "unique": (-3, 3),
-            "wadiqam_nr": (-1, 1), "laion_aes": (1, 10), "deqa": (1, 5), "afine_nr": (0, 100),
+            "musiq-ava": (1, 10), "nima": (0, 10), "nima-vgg16-ava": (0, 10), "topiq_iaa": (1, 10),
+            "topiq_iaa_res50": (1, 10), "laion_aes": (1, 10), "nrqm": (0, 10), "unique": (-3, 3),
+            "wadiqam_nr": (-1, 1), "uranker": (-1, 2),
         },
     ),
 }  # fmt: skip

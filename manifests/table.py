@@ -107,9 +107,7 @@ def refuse_existing(path: str) -> None:
         raise UserError(f"{path}: exists already; name another output with -o, or delete it first")
 
 
-def stage_entry(
-    stage: str, version: int, params: Mapping[str, Any], inputs: Sequence[Manifest]
-) -> dict[str, Any]:
+def stage_entry(stage: str, version: int, params: Mapping[str, Any], inputs: Sequence[Manifest]) -> dict[str, Any]:
     """A link of the lineage chain: what was run, on what. Parameters must be JSON-able and free of paths."""
     return {
         "stage": stage,

@@ -1,0 +1,341 @@
+"""The `curate` command: each sub-command parses, calls the function of the same name, prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manifests import console
+
+if TYPE_CHECKING:
+    from manifests.table import Manifest
+
+app = typer.Typer(
+    name="curate",
+    help="Curate training data for image restoration: folders of photographs in, manifests and shards out.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ManifestPath = Annotated[str, typer.Argument(metavar="[MANIFEST]", help="Manifest to read.")]
+Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.")]
+AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
+Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
+Weights = Annotated[
+    list[str] | None, typer.Option("--weights", metavar="METRIC=FILE", help="Checkpoint of a pyiqa metric.")
+]
+Device = Annotated[str, typer.Option(help="Where pyiqa's models run: cpu, cuda, cuda:1.")]
+
+
+def main() -> None:
+    """Console script."""
+    console.run(app, "curate")
+
+
+@app.command()
+def ingest(
+    folder: Annotated[str, typer.Argument(help="Folder or fsspec URL that the patterns are relative to.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Manifest to write.")] = "manifest",
+    gt: Annotated[str | None, typer.Option(help="Pattern of the ground truth: 'clear/{id}.png'.")] = None,
+    lq: Annotated[str | None, typer.Option(help="Pattern of the low-quality side: 'hazy/{id}_*.jpg'.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task that the pairs train (clean: GT alone).")] = None,
+    subtask: Annotated[str, typer.Option(help="Variant of the task.")] = "",
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split that the dataset prescribes.")] = None,
+    group: Annotated[str | None, typer.Option(help="Template of the scene: '{scene}'.")] = None,
+    license: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Known dataset: SOTS, Rain100L, GoPro.")] = None,
+    score: Annotated[list[str] | None, typer.Option(help="Metrics to measure from the same decode.")] = None,
+    identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
+    max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
+    workers: Workers = 0,
+) -> None:
+    """Make a manifest of a folder of photographs: pairs, or ground truth alone.
+
+    Every image is decoded once: size, hash, perceptual hash, integrity. A broken or mismatched pair becomes an
+    error row with the reason.
+
+    \b
+    Example: curate ingest data/SOTS --layout SOTS
+    Example: curate ingest data/mine --lq 'hazy/{id}_*.jpg' --gt 'clear/{id}.png' --task dehaze -o mine
+    Example: curate ingest photos --gt '{id}.png' --task clean --dataset mine --score signals --identify
+    """
+    from curate.ingest import ingest as run
+    from manifests.images import MAX_PIXELS
+
+    done = run(
+        folder,
+        output,
+        gt=gt,
+        lq=lq,
+        task=task,
+        subtask=subtask,
+        dataset=dataset,
+        split=split,
+        group=group,
+        license=license,
+        layout=layout,
+        score=score or (),
+        identify=identify,
+        max_pixels=max_pixels or MAX_PIXELS,
+        workers=workers,
+    )
+    _report(done)
+
+
+@app.command()
+def merge(
+    manifests: Annotated[list[str], typer.Argument(help="Manifests to unite, in this order.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Manifest to write.")] = "merged",
+) -> None:
+    """Unite manifests: rows, columns and roots; a pair that stands in several is taken once.
+
+    \b
+    Example: curate merge sots rain100l mine -o all
+    """
+    from curate.merge import merge as run
+
+    _report(run(manifests, output))
+
+
+@app.command()
+def degrade(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="deblur, or deblur:motion; default: all.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Cut squares of this many pixels; default: whole images.")] = None,
+    crops: Annotated[int, typer.Option(help="Squares per photograph, the most detailed ones.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    dataset: Annotated[str, typer.Option(help="Dataset name of the new pairs.")] = "synthetic",
+    workers: Workers = 0,
+) -> None:
+    """Make pairs of clean photographs: blur, haze, low light, noise, rain, snow, JPEG, low resolution.
+
+    \b
+    Example: curate degrade manifest --crop 256 --crops 8
+    Example: curate degrade manifest --task deblur:motion --task sr:x4
+    """
+    from curate.degrade import degrade as run
+
+    _report(
+        run(
+            manifest,
+            output,
+            tasks=tasks or (),
+            crop=crop,
+            crops=crops,
+            seed=seed,
+            dataset=dataset,
+            workers=workers,
+        )
+    )
+
+
+@app.command()
+def score(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    iqa: Annotated[list[str] | None, typer.Option(help="Metric of pyiqa, or signals; repeat for several.")] = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    workers: Workers = 0,
+) -> None:
+    """Measure the GTs: built-in signals and any no-reference metric of pyiqa, each distinct GT once.
+
+    Needs no download: signals, piqe, entropy. pyiqa is PolyForm-Noncommercial.
+
+    \b
+    Example: curate score --iqa signals --iqa piqe
+    Example: curate score manifest --iqa musiq --weights musiq=musiq_koniq.pth
+    """
+    from curate.score import score as run
+
+    given = _pairs(weights, "--weights")
+    _report(run(manifest, output, iqa=iqa or ["signals"], weights=given, device=device, all_rows=all_rows, workers=workers))
+
+
+@app.command()
+def filter(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    iqa: Annotated[list[str] | None, typer.Option(help="Metric to judge by: musiq, piqe, signals, ...")] = None,
+    minimum: Annotated[list[str] | None, typer.Option("--min", metavar="NAME=X", help="Drop below: musiq=40.")] = None,
+    maximum: Annotated[list[str] | None, typer.Option("--max", metavar="NAME=X", help="Drop above: piqe=60.")] = None,
+    drop_worst: Annotated[
+        list[str] | None, typer.Option("--drop-worst", metavar="NAME=P%", help="Drop per task: musiq=5%.")
+    ] = None,
+    max_degradation: Annotated[
+        float | None, typer.Option(help="Drop GTs with any degradation likelier than this (0.5).")
+    ] = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    workers: Workers = 0,
+) -> None:
+    """Drop pairs whose GT is not good enough; scores that are missing are measured first.
+
+    With no threshold the worst 5 % of each task's GTs are dropped. Nothing is deleted: rows carry the verdict and
+    its reason, and a looser filter run on the output revives them.
+
+    \b
+    Example: curate filter --iqa musiq
+    Example: curate filter manifest --iqa piqe --max piqe=60 --max-degradation 0.5
+    Example: curate filter manifest --iqa musiq --min musiq=40 --drop-worst musiq=5%
+    """
+    from curate.filter import filter as run
+
+    done = run(
+        manifest,
+        output,
+        iqa=iqa or (),
+        minimum=_numbers(minimum, "--min"),
+        maximum=_numbers(maximum, "--max"),
+        drop_worst=_numbers(drop_worst, "--drop-worst"),
+        max_degradation=max_degradation,
+        weights=_pairs(weights, "--weights"),
+        device=device,
+        all_rows=all_rows,
+        workers=workers,
+        say=lambda text: typer.echo(text, err=True),
+    )
+    _report(done)
+
+
+@app.command()
+def identify(
+    manifest: ManifestPath = "manifest", output: Output = None, all_rows: AllRows = False, workers: Workers = 0
+) -> None:
+    """Identify what is wrong with the GTs: noise, blur, jpeg, haze, low_light, low_resolution. Offline.
+
+    Writes P(type | GT) as degradation.<type>; drops nothing.
+
+    \b
+    Example: curate identify
+    Example: curate identify manifest -o judged && curate filter judged --max degradation.noise=0.5
+    """
+    from curate.identify import identify as run
+
+    _report(run(manifest, output, all_rows=all_rows, workers=workers))
+
+
+@app.command()
+def caption(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    captioner: Annotated[str, typer.Option(help="signals: a sentence from measured attributes.")] = "signals",
+    all_rows: AllRows = False,
+) -> None:
+    """Caption the GTs; the caption's maker stands in caption_model.
+
+    \b
+    Example: curate caption
+    Example: curate caption manifest --captioner signals -o captioned
+    """
+    from curate.caption import caption as run
+
+    _report(run(manifest, output, captioner=captioner, all_rows=all_rows))
+
+
+@app.command()
+def split(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    ref: Annotated[int, typer.Option(min=1, help="Pairs per task in D_ref.")] = 10,
+    test: Annotated[float, typer.Option(help="Share of the groups that go to the test split.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Which groups are drawn.")] = 0,
+) -> None:
+    """Split into D_ref (an equal number per task), test and train; whole groups move, across all tasks.
+
+    \b
+    Example: curate split
+    Example: curate split manifest --ref 10 --test 0.2 --seed 1
+    """
+    from curate.split import split as run
+
+    _report(run(manifest, output, ref=ref, test=test, seed=seed))
+
+
+@app.command()
+def shard(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    samples: Annotated[int, typer.Option(min=1, help="Pairs per shard.")] = 1000,
+    workers: Workers = 0,
+) -> None:
+    """Write WebDataset shards, one task and one split each, and an index that is itself a manifest.
+
+    \b
+    Example: curate shard
+    Example: curate shard manifest-split -o shards --samples 500
+    """
+    from curate.shard import shard as run
+
+    _report(run(manifest, output, samples_per_shard=samples, workers=workers))
+
+
+@app.command()
+def report(
+    manifest: ManifestPath = "manifest",
+    output: Annotated[str | None, typer.Option("-o", "--output", help="HTML file; default <manifest>-report.html.")] = None,
+) -> None:
+    """Write a self-contained page: counts, reasons, histograms with thresholds, best and worst images.
+
+    \b
+    Example: curate report manifest-filter
+    """
+    from curate.report import report as run
+
+    typer.echo(run(manifest, output))
+
+
+def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    from manifests.errors import UserError
+
+    out: dict[str, str] = {}
+    for value in values or ():
+        name, equals, text = value.partition("=")
+        if not (equals and name and text):
+            raise UserError(f"{option} {value}: write it as NAME=VALUE", exit_code=2)
+        out[name] = text
+    return out
+
+
+def _numbers(values: list[str] | None, option: str) -> dict[str, float]:
+    from manifests.errors import UserError
+
+    out: dict[str, float] = {}
+    for name, text in _pairs(values, option).items():
+        try:
+            out[name] = float(text.removesuffix("%"))
+        except ValueError:
+            raise UserError(f"{option} {name}={text}: {text!r} is not a number", exit_code=2) from None
+    return out
+
+
+def _report(done: Manifest) -> None:
+    """Rows per task, the reasons of what is not kept, and where the manifest is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from curate import engine
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "rows", "kept", "dropped", "error"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    rows: list[dict[str, Any]] = engine.summary(done)
+    for row in [*rows, {"task": "all", **done.rows}] if len(rows) > 1 else rows:
+        table.add_row(*(str(row[name]) for name in ("task", "rows", "kept", "dropped", "error")))
+    shown = Console()
+    shown.print(table)
+    for reason, count in list(engine.reasons(done).items())[:8]:
+        shown.print(f"  {count} {reason}", highlight=False, markup=False)
+    shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

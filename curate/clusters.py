@@ -1,0 +1,100 @@
+"""Which rows belong together: groups, equal content and near-equal perceptual hashes, joined transitively."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from manifests import schema
+
+NEAR = 4  # bits of 64; Zauner 2010 and the practice of dataset dedup put re-encodings and resizes below 6
+
+
+class Disjoint:
+    """Disjoint sets of the integers 0..n-1 (union by lowest root, so results do not depend on the order of joins)."""
+
+    def __init__(self, n: int) -> None:
+        self._root = list(range(n))
+
+    def find(self, i: int) -> int:
+        """The smallest member of i's set."""
+        while self._root[i] != i:
+            self._root[i] = self._root[self._root[i]]
+            i = self._root[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        """Make one set of i's and j's."""
+        a, b = sorted((self.find(i), self.find(j)))
+        self._root[b] = a
+
+
+def join_equal(sets: Disjoint, keys: Sequence[str | None]) -> None:
+    """Join all rows that have the same key; None never matches."""
+    first: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        if key is not None:
+            sets.join(first.setdefault(key, index), index)
+
+
+def near_pairs(hashes: Sequence[str], distance: int = NEAR) -> Iterator[tuple[int, int]]:
+    """Index pairs of distinct 64-bit hashes (16 hex digits) at most `distance` bits apart.
+
+    Multi-index search (Norouzi et al., CVPR 2012): two hashes within d bits agree exactly on one of d + 1 bands, so
+    only rows that share a band are compared.
+    """
+    values = np.array([int(h, 16) for h in hashes], dtype=np.uint64)
+    edges = np.linspace(0, 64, distance + 2).astype(int)
+    seen: set[tuple[int, int]] = set()
+    for low, high in itertools.pairwise(edges):
+        mask = np.uint64((1 << int(high - low)) - 1)
+        band = (values >> np.uint64(low)) & mask
+        order = np.argsort(band, kind="stable")
+        cuts = np.flatnonzero(np.diff(band[order])) + 1
+        for bucket in np.split(order, cuts):
+            for position in range(len(bucket) - 1):
+                rest = bucket[position + 1 :]
+                apart = np.bitwise_count(values[rest] ^ values[bucket[position]])
+                for other in rest[apart <= distance]:
+                    pair = (int(min(bucket[position], other)), int(max(bucket[position], other)))
+                    if pair not in seen:
+                        seen.add(pair)
+                        yield pair
+
+
+def join_near(sets: Disjoint, hashes: Sequence[str | None], distance: int = NEAR) -> None:
+    """Join all rows whose perceptual hashes are at most `distance` bits apart; None never matches."""
+    rows: dict[str, list[int]] = {}
+    for index, one in enumerate(hashes):
+        if one is not None:
+            rows.setdefault(one, []).append(index)
+    for same in rows.values():
+        for index in same[1:]:
+            sets.join(same[0], index)
+    distinct = list(rows)
+    for a, b in near_pairs(distinct, distance):
+        sets.join(rows[distinct[a]][0], rows[distinct[b]][0])
+
+
+def assign_groups(table: pa.Table) -> pa.Table:
+    """The table with every null `group` filled: one group per cluster of GT content and perceptual hash.
+
+    The name is `dataset/path` of the cluster's first GT in path order, so that it does not depend on row order.
+    """
+    groups = table.column("group").to_pylist()
+    if None not in groups:
+        return table
+    sets = Disjoint(len(groups))
+    join_equal(sets, table.column("gt_sha256").to_pylist())
+    join_near(sets, table.column("phash").to_pylist())
+    columns = [table.column(n).to_pylist() for n in ("dataset", "gt_path", "lq_path")]
+    own = [f"{dataset}/{gt or lq or ''}" for dataset, gt, lq in zip(*columns, strict=True)]
+    name: dict[int, str] = {}
+    for index, text in enumerate(own):
+        root = sets.find(index)
+        name[root] = min(text, name.get(root, text))
+    filled = [group if group is not None else name[sets.find(i)] for i, group in enumerate(groups)]
+    return schema.set_column(table, "group", filled, pa.string())

@@ -1,0 +1,290 @@
+"""Folders of photographs → manifest: find the pairs, decode every image once, hash it, check it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from curate import engine, identify, layouts, scorers
+from curate.clusters import assign_groups
+from curate.layouts import Layout, PairSet
+from curate.patterns import Pattern, pair
+from manifests import files, images, schema
+from manifests.errors import UserError
+from manifests.table import Manifest, refuse_existing, stage_entry, write
+
+UNIT_ROWS = 32
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row to be: where its files are, and what is known before they are opened."""
+
+    lq: str | None
+    gt: str | None
+    task: str
+    subtask: str
+    split: str | None
+    group: str | None
+    license: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a worker needs to know to turn sources into rows."""
+
+    root: str
+    dataset: str
+    request: scorers.Request
+    identify: bool
+    max_pixels: int
+
+
+def ingest(
+    folder: str,
+    output: str = "manifest",
+    *,
+    gt: str | None = None,
+    lq: str | None = None,
+    task: str | None = None,
+    subtask: str = "",
+    dataset: str | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    license: str | None = None,
+    layout: str | None = None,
+    score: Sequence[str] = (),
+    identify: bool = False,
+    max_pixels: int = images.MAX_PIXELS,
+    workers: int = 0,
+) -> Manifest:
+    """Make a manifest of the images in `folder` (a local path or any fsspec URL).
+
+    Either `layout` names a known dataset, or `gt` (and `lq`, unless the folder holds clean photographs only) are path
+    patterns relative to `folder`, such as `lq="hazy/{id}_*.jpg", gt="clear/{id}.png"`, with the `task` they train.
+    `group` is a template over the captures ("{scene}"); without one, equal and near-equal GTs share a group.
+    `score` and `identify` measure the GT from the same decode as everything else (the fused form).
+    An unreadable or mismatched pair becomes an `error` row with the reason. Raises UserError for a missing folder, a
+    pattern that matches nothing, an unknown layout or metric, an existing output.
+    """
+    refuse_existing(output)
+    listing = _list(folder)
+    chosen = layouts.load(layout) if layout else _from_patterns(gt, lq, task, subtask, split, group, license)
+    name = dataset or (chosen.name.lower() if layout else os.path.basename(os.path.abspath(folder).rstrip("/")))
+    sources = _sources(chosen, listing, folder)
+    request = scorers.Request(tuple(scorers.expand(["signals"] * identify + list(score))))
+    scorers.load(request)
+    options = Options(folder, name, request, identify, max_pixels)
+    params = {"dataset": name, "layout": asdict(chosen), "metrics": list(request.names), "identify": identify}
+    work, units = engine.work_folder(output), list(_units(sources))
+    tables = engine.run_units(
+        work,
+        units,
+        partial(_rows, options=options),
+        fingerprint=files.digest(["ingest", VERSION, params, folder, [asdict(s) for s in sources], max_pixels]),
+        label="ingest",
+        workers=workers,
+        sizes=[len(unit) for unit in units],
+    )
+    table = assign_groups(pa.concat_tables(tables, promote_options="default"))
+    stage = stage_entry("ingest", VERSION, params, [])
+    done = write(output, table, roots={name: folder}, stages=[stage], expected_rows=len(sources))
+    engine.clean(work)
+    return done
+
+
+def _from_patterns(
+    gt: str | None,
+    lq: str | None,
+    task: str | None,
+    subtask: str,
+    split: str | None,
+    group: str | None,
+    license: str | None,
+) -> Layout:
+    if not gt:
+        raise UserError("say where the ground truth is: --gt 'clear/{id}.png', or --layout NAME", exit_code=2)
+    if not task:
+        raise UserError("say what the pairs train: --task dehaze (or --task clean for photographs alone)", exit_code=2)
+    return Layout("", task, (PairSet(gt, lq, subtask, split, group),), license)
+
+
+def _list(folder: str) -> list[str]:
+    """Image files below `folder`, as sorted paths relative to it."""
+    if files.is_url(folder):
+        import fsspec
+
+        fs, inner = fsspec.core.url_to_fs(folder)
+        found = [path[len(inner.rstrip("/")) + 1 :] for path in fs.find(inner)]
+    else:
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder}: no such folder")
+        found = [
+            os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/")
+            for base, _, names in os.walk(folder)
+            for name in names
+        ]
+    return sorted(path for path in found if path.lower().endswith(images.SUFFIXES))
+
+
+def _sources(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:
+    """The rows of all sets of the layout, sorted by GT so that a shared GT is decoded once."""
+    out: list[Source] = []
+    for one in layout.sets:
+        make = partial(_source, layout=layout, pairs=one)
+        gt = Pattern(one.gt)
+        if one.lq is None:
+            out += [make(None, path, captured) for path in listing if (captured := gt.match(path)) is not None]
+            continue
+        found = pair(listing, Pattern(one.lq), gt)
+        if not found.pairs:
+            continue
+        out += [make(lq, path, captured) for lq, path, captured in found.pairs]
+        out += [make(lq, None, {}, problem="no GT file matches this LQ") for lq in found.lonely_lq]
+        out += [make(None, path, {}, problem="no LQ file matches this GT") for path in found.lonely_gt]
+        out += [make(None, b, {}, problem=f"a second GT with the captures of {a}") for a, b in found.clashes]
+    if not out:
+        looked = "; ".join(f"{one.lq or '(no LQ)'} with {one.gt}" for one in layout.sets)
+        some = f", for example {listing[0]!r}" if listing else ""
+        raise UserError(f"{folder}: none of its {len(listing)} image files{some} fits the patterns ({looked})")
+    return sorted(set(out), key=lambda s: (s.gt is None, s.gt or "", s.lq or "", s.problem or ""))
+
+
+def _source(
+    lq: str | None,
+    gt: str | None,
+    captured: dict[str, str],
+    problem: str | None = None,
+    *,
+    layout: Layout,
+    pairs: PairSet,
+) -> Source:
+    try:
+        group = pairs.group.format(**captured) if pairs.group and captured else None
+    except (KeyError, IndexError) as error:
+        raise UserError(f"group template {pairs.group!r}: no capture {error} in the patterns", exit_code=2) from None
+    return Source(lq, gt, layout.task, pairs.subtask, pairs.split, group, layout.license, problem)
+
+
+def _units(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Runs of about UNIT_ROWS sources; the LQs of one GT stay together."""
+    unit: list[Source] = []
+    for source in sources:
+        if len(unit) >= UNIT_ROWS and (source.gt is None or source.gt != unit[-1].gt):
+            yield unit
+            unit = []
+        unit.append(source)
+    if unit:
+        yield unit
+
+
+def _rows(unit: Sequence[Source], *, options: Options) -> pa.Table:
+    """Manifest rows of one unit: one decode per image, all that is measured of it at once."""
+    look = _looker(options)
+    rows = [_row(source, look, options) for source in unit]
+    extra = [*options.request.columns, *(identify.COLUMNS if options.identify else [])]
+    names = [*(n for n in schema.CORE if n != "status"), *extra]
+    return pa.table({n: pa.array([r.get(n) for r in rows], schema.CORE.get(n, pa.float64())) for n in names})
+
+
+Look = Callable[[str, bool], dict[str, Any]]
+
+
+def _looker(options: Options) -> Look:
+    """A function from a path to what there is to know of the file; GTs are remembered, since LQs share them."""
+    seen: dict[str, dict[str, Any]] = {}
+
+    def look(path: str, is_gt: bool) -> dict[str, Any]:
+        if is_gt and path in seen:
+            return seen[path]
+        facts = _facts(path, is_gt, options)
+        if is_gt:
+            seen.clear()
+            seen[path] = facts
+        return facts
+
+    return look
+
+
+def _facts(path: str, is_gt: bool, options: Options) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    try:
+        if not path.isprintable():
+            path.encode("utf-8")
+        data = files.read(files.join(options.root, path))
+        facts["sha256"] = images.sha256(data)
+        image = images.decode(data, max_pixels=options.max_pixels)
+    except UnicodeEncodeError:
+        return {"problem": ("unreadable", "the file's name is not UTF-8: rename it")}
+    except OSError as error:
+        return {"problem": ("unreadable", f"{path}: {error.strerror or error}")}
+    except images.ImageError as error:
+        return {**facts, "problem": ("unreadable", f"{path}: {error}")}
+    facts |= {"width": image.width, "height": image.height, "mode": image.mode, "phash": images.phash(image.pixels)}
+    if is_gt and options.request.names:
+        scores, problems = scorers.measure(image.pixels, options.request)
+        facts["scores"], facts["score_problems"] = scores, problems
+        if options.identify:
+            facts["scores"] = scores | identify.probabilities(scores)
+    return facts
+
+
+def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
+    gt = look(source.gt, True) if source.gt else {}
+    lq = look(source.lq, False) if source.lq else {}
+    printable = replace(source, lq=_printable(source.lq), gt=_printable(source.gt))
+    decisions = [schema.decision("score", "measure", "error", text) for text in gt.get("score_problems", ())]
+    if source.problem:
+        decisions.append(schema.decision("ingest", "pair", "error", source.problem))
+    for facts in (gt, lq):
+        if "problem" in facts:
+            rule, text = facts["problem"]
+            decisions.append(schema.decision("ingest", rule, "error", _printable(text) or ""))
+    scale = _scale(gt, lq)
+    if scale is None and not decisions:
+        sizes = f"GT {gt['width']}x{gt['height']}, LQ {lq['width']}x{lq['height']}"
+        decisions.append(schema.decision("ingest", "size", "error", f"no whole scale explains the sizes: {sizes}"))
+    names = (options.dataset, source.task, source.subtask, printable.lq or "", printable.gt or "")
+    return {
+        "pair_id": schema.pair_id(*names),
+        "group": None if source.group is None else f"{options.dataset}/{_printable(source.group)}",
+        "dataset": options.dataset,
+        "task": source.task,
+        "subtask": source.subtask,
+        "split": source.split,
+        "lq_path": printable.lq,
+        "gt_path": printable.gt,
+        "gt_sha256": gt.get("sha256"),
+        "lq.sha256": lq.get("sha256"),
+        **{name: gt.get(name) for name in ("width", "height", "mode", "phash")},
+        **{f"lq.{name}": lq.get(name) for name in ("width", "height", "mode", "phash")},
+        "scale": scale,
+        "license": source.license,
+        "decisions": decisions,
+        **gt.get("scores", {}),
+    }
+
+
+def _scale(gt: dict[str, Any], lq: dict[str, Any]) -> int | None:
+    """The whole number s with GT = s x LQ in both directions (1 for a GT alone), or None."""
+    if "width" not in gt:
+        return None
+    if not lq:
+        return 1
+    if "width" not in lq:
+        return None
+    scale = int(gt["width"] // lq["width"])
+    fits = scale >= 1 and (gt["width"], gt["height"]) == (scale * lq["width"], scale * lq["height"])
+    return scale if fits else None
+
+
+def _printable(path: str | None) -> str | None:
+    """Names that are not UTF-8 are shown escaped, since Parquet strings are UTF-8."""
+    return None if path is None else path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,173 @@
+"""Scorers: pixels of one GT in, named numbers out. The built-in signals, and every no-reference metric of pyiqa."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from manifests import files, images, metrics
+from manifests.errors import UserError
+
+SIGNALS_VERSION = 1
+_PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
+
+
+def signal_metrics() -> dict[str, metrics.Metric]:
+    """The built-in signals as metrics: direction and range, nothing computed."""
+    from curate.signals.table import SIGNALS
+
+    return {n: metrics.Metric(n, s.higher_is_better, s.low, s.high, offline=True) for n, s in SIGNALS.items()}
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """The metrics that `names` mean: `signals` stands for all built-in ones, commas separate. Unknown: UserError."""
+    flat = [one.strip() for name in names for one in name.split(",") if one.strip()]
+    signals = signal_metrics()
+    wanted = [metric for name in flat for metric in (signals if name == "signals" else [name])]
+    return [metrics.known(name, signals).name for name in dict.fromkeys(wanted)]
+
+
+def column_of(name: str) -> str:
+    """The column that a metric's name, or a column's own name such as `degradation.noise`, stands for."""
+    if name.startswith(_PREFIXES):
+        return name
+    return metrics.column(metrics.known(name, signal_metrics()).name)
+
+
+def direction_of(name: str) -> bool | None:
+    """True when higher is better, False when lower is, None when neither end is good (or nobody says)."""
+    if name.startswith(("degradation.", "daclip.")):
+        return name == "daclip.clean"
+    plain = {metrics.column(n): m for n, m in {**metrics.NO_REFERENCE, **signal_metrics()}.items()}
+    found = plain.get(column_of(name))
+    return None if found is None else found.higher_is_better
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which metrics to measure, and how. Picklable, so that every worker loads its own models."""
+
+    names: tuple[str, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)  # metric -> checkpoint file
+    device: str = "cpu"
+
+    def __hash__(self) -> int:
+        return hash((self.names, tuple(sorted(self.weights.items())), self.device))
+
+    @property
+    def columns(self) -> list[str]:
+        """The manifest columns that the scores go to."""
+        return [metrics.column(name) for name in self.names]
+
+    def fingerprints(self) -> dict[str, str]:
+        """What made each score: package version, and the hash of a checkpoint given as a file."""
+        signals = signal_metrics()
+        return {name: self._fingerprint(name, name in signals) for name in self.names}
+
+    def _fingerprint(self, name: str, built_in: bool) -> str:
+        if built_in:
+            return f"signals-{SIGNALS_VERSION}"
+        base = f"pyiqa-{importlib.metadata.version('pyiqa')}"
+        return f"{base}:{_weights_hash(self.weights[name])}" if name in self.weights else base
+
+
+@lru_cache
+def _weights_hash(path: str) -> str:
+    try:
+        return images.sha256(files.read(path))[:16]
+    except OSError as error:
+        raise UserError(f"{path}: weights cannot be read ({error.strerror})") from None
+
+
+def measure(pixels: images.Pixels, request: Request) -> tuple[dict[str, float | None], list[str]]:
+    """Scores of one GT, (H, W, 3) uint8 or uint16 RGB: column -> value, and what went wrong, one text a metric.
+
+    A score that cannot be had (NaN, or the metric refuses the image) is None and has its text.
+    """
+    values: dict[str, float | None] = {}
+    problems: list[str] = []
+    signals = signal_metrics()
+    measured: dict[str, float] = {}
+    if any(name in signals for name in request.names):
+        from curate import signals as built_in
+
+        measured = built_in.measure(pixels)
+    for name in request.names:
+        value: float | None
+        try:
+            value = measured[name] if name in signals else _pyiqa(name, request)(pixels)
+        except UserError:
+            raise
+        except (RuntimeError, ValueError, AssertionError) as error:
+            value, reason = None, " ".join(str(error).split())[:200]
+        else:
+            reason = f"is {value}"
+        if value is None or not math.isfinite(value):
+            problems.append(f"{name} {reason}")
+            value = None
+        values[metrics.column(name)] = value
+    return values, problems
+
+
+def load(request: Request) -> None:
+    """Load every model of the request now, so that a missing one is said before any work. Raises UserError."""
+    for path in request.weights.values():
+        _weights_hash(path)
+    if unknown := set(request.weights) - set(request.names):
+        raise UserError(f"--weights names {min(unknown)!r}, which is not among the metrics of this run", exit_code=2)
+    signals = signal_metrics()
+    for name in request.names:
+        if name not in signals:
+            _pyiqa(name, request)
+
+
+@lru_cache(maxsize=32)
+def _pyiqa(name: str, request: Request) -> Callable[[images.Pixels], float]:
+    """A pyiqa metric as a function of pixels. One image at a time: its score then depends on nothing else."""
+    import torch
+
+    _require_device(request.device)
+    try:
+        with _quiet():
+            import pyiqa
+
+            given = {"pretrained_model_path": request.weights[name]} if name in request.weights else {}
+            metric = pyiqa.create_metric(name, device=torch.device(request.device), **given)
+    except UserError:
+        raise
+    except Exception as error:  # pyiqa fails in many ways when a file is absent or foreign
+        raise UserError(_absent(name, error)) from error
+
+    def score(pixels: images.Pixels) -> float:
+        tensor = torch.from_numpy(images.to_float(pixels)).permute(2, 0, 1).unsqueeze(0)
+        with torch.inference_mode():
+            return float(metric(tensor.to(request.device)).item())
+
+    return score
+
+
+def _absent(name: str, error: BaseException) -> str:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return (
+        f"{name}: its weights could not be loaded ({reason}); give a file with --weights {name}=FILE, or put pyiqa's "
+        "checkpoint into $TORCH_HOME/hub/pyiqa, or use what needs no download: piqe, entropy, signals"
+    )
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine has no CUDA device; leave it out to use the CPU")
+
+
+def _quiet() -> Any:
+    """Silence what pyiqa prints while it loads; errors still come as exceptions."""
+    import contextlib
+    import io
+
+    return contextlib.redirect_stdout(io.StringIO())

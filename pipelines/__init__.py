@@ -1,0 +1,1 @@
+"""Recipes: YAML that names stages of curate, mixer and trainer in order. Stages resume; a recipe just calls them."""
