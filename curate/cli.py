@@ -155,8 +155,16 @@ def score(
     """
     from curate.score import score as run
 
-    given = _pairs(weights, "--weights")
-    _report(run(manifest, output, iqa=iqa or ["signals"], weights=given, device=device, all_rows=all_rows, workers=workers))
+    done = run(
+        manifest,
+        output,
+        iqa=iqa or ["signals"],
+        weights=_pairs(weights, "--weights"),
+        device=device,
+        all_rows=all_rows,
+        workers=workers,
+    )
+    _report(done)
 
 
 @app.command()
@@ -281,7 +289,7 @@ def shard(
 @app.command()
 def report(
     manifest: ManifestPath = "manifest",
-    output: Annotated[str | None, typer.Option("-o", "--output", help="HTML file; default <manifest>-report.html.")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="Default: <manifest>-report.html.")] = None,
 ) -> None:
     """Write a self-contained page: counts, reasons, histograms with thresholds, best and worst images.
 

@@ -26,6 +26,8 @@ def signal_metrics() -> dict[str, metrics.Metric]:
 def expand(names: Sequence[str]) -> list[str]:
     """The metrics that `names` mean: `signals` stands for all built-in ones, commas separate. Unknown: UserError."""
     flat = [one.strip() for name in names for one in name.split(",") if one.strip()]
+    if not flat:
+        return []
     signals = signal_metrics()
     wanted = [metric for name in flat for metric in (signals if name == "signals" else [name])]
     return [metrics.known(name, signals).name for name in dict.fromkeys(wanted)]
@@ -119,9 +121,8 @@ def load(request: Request) -> None:
         _weights_hash(path)
     if unknown := set(request.weights) - set(request.names):
         raise UserError(f"--weights names {min(unknown)!r}, which is not among the metrics of this run", exit_code=2)
-    signals = signal_metrics()
     for name in request.names:
-        if name not in signals:
+        if name not in signal_metrics():
             _pyiqa(name, request)
 
 

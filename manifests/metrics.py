@@ -23,17 +23,50 @@ def _table(higher: bool | None, offline: bool, ranges: dict[str, tuple[float, fl
     return {name: Metric(name, higher, low, high, offline) for name, (low, high) in ranges.items()}
 
 
-_UNIT_RANGE = (
-    "clipiqa clipiqa+ clipiqa+_rn50_512 clipiqa+_vitL14_512 maniqa maniqa-kadid maniqa-pipal dbcnn cnniqa hyperiqa "
-    "metaiqa maclip fgresq nima-koniq nima-spaq topiq_nr topiq_nr-flive topiq_nr-spaq topiq_nr-face topiq_nr-face-v1 "
-    "topiq_nr_swin-face arniqa arniqa-clive arniqa-csiq arniqa-flive arniqa-kadid arniqa-live arniqa-spaq arniqa-tid "
-    "qualiclip qualiclip+ qualiclip+-clive qualiclip+-flive qualiclip+-spaq qrealign qrealign-lite qrealign-mini "
-    "qrealign-pro"
-).split()
-_PERCENT_RANGE = "musiq musiq-paq2piq musiq-spaq paq2piq tres tres-flive compare2score".split()
-_ONE_TO_FIVE = "qalign qalign_4bit qalign_8bit liqe liqe_mix".split()
+_UNIT_RANGE = [
+    "clipiqa",
+    "clipiqa+",
+    "clipiqa+_rn50_512",
+    "clipiqa+_vitL14_512",
+    "maniqa",
+    "maniqa-kadid",
+    "maniqa-pipal",
+    "dbcnn",
+    "cnniqa",
+    "hyperiqa",
+    "metaiqa",
+    "maclip",
+    "fgresq",
+    "nima-koniq",
+    "nima-spaq",
+    "topiq_nr",
+    "topiq_nr-flive",
+    "topiq_nr-spaq",
+    "topiq_nr-face",
+    "topiq_nr-face-v1",
+    "topiq_nr_swin-face",
+    "arniqa",
+    "arniqa-clive",
+    "arniqa-csiq",
+    "arniqa-flive",
+    "arniqa-kadid",
+    "arniqa-live",
+    "arniqa-spaq",
+    "arniqa-tid",
+    "qualiclip",
+    "qualiclip+",
+    "qualiclip+-clive",
+    "qualiclip+-flive",
+    "qualiclip+-spaq",
+    "qrealign",
+    "qrealign-lite",
+    "qrealign-mini",
+    "qrealign-pro",
+]
+_PERCENT_RANGE = ["musiq", "musiq-paq2piq", "musiq-spaq", "paq2piq", "tres", "tres-flive", "compare2score"]
+_ONE_TO_FIVE = ["qalign", "qalign_4bit", "qalign_8bit", "liqe", "liqe_mix"]
 
-# No-reference metrics of pyiqa 0.1.16 that judge one image alone (fid, clipscore and their kind need more) with the ranges it documents.
+# No-reference metrics of pyiqa 0.1.16 that judge one image alone (fid, clipscore need more).
 NO_REFERENCE: dict[str, Metric] = {
     **_table(True, True, {"entropy": (0, 8)}),
     **_table(False, True, {"piqe": (0, 100)}),

@@ -27,7 +27,9 @@ def main() -> None:
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe that Equimix brings.")],
-    output: Annotated[str | None, typer.Option("-o", "--output", help="Folder for all outputs; default ./<name>.")] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Folder for all outputs; default ./<name>.")
+    ] = None,
 ) -> None:
     """Run a recipe. Killed at any point, the same command goes on from there and ends in the same bytes.
 

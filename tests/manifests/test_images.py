@@ -102,7 +102,7 @@ def test_animated_webp_gives_its_first_frame():
         (b"hello", "not an image"),
         (saved("PNG")[:2000], "damaged PNG"),
         (saved("JPEG")[:1500], "damaged JPEG"),
-        (images.encode_png((PHOTO.astype(np.uint16) * 257))[:3000], "damaged PNG"),
+        (images.encode_png(PHOTO.astype(np.uint16) * 257)[:3000], "damaged PNG"),
     ],
 )
 def test_broken_files_say_why(data, message):

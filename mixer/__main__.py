@@ -1,0 +1,5 @@
+"""`python -m mixer`."""
+
+from mixer.cli import main
+
+main()

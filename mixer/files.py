@@ -1,0 +1,94 @@
+"""Files of the mixer: tables in, whole files out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mixer.errors import MixerError
+
+
+def refuse_existing(path: str) -> None:
+    """Raises MixerError when something stands at `path`: an output is never overwritten."""
+    if os.path.lexists(path):
+        raise MixerError(f"{path}: exists already; name another with -o, or delete it first")
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a file atomically, making its folder: a reader sees the whole new file or the old one."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def read_rows(path: str, *, text: Collection[str]) -> list[dict[str, Any]]:
+    """Rows of a table: CSV by default, Parquet or JSON by the suffix.
+
+    JSON is a list of objects, or one object `{"deblur": 27.1, ...}` of scores by task. The columns named in `text` stay
+    text; elsewhere a CSV's cells become numbers where they can, and None where they are empty.
+    Raises MixerError naming the file when it is missing or no table.
+    """
+    if not os.path.exists(path):
+        raise MixerError(f"{path}: no such file")
+    suffix = os.path.splitext(path)[1].lower()
+    try:
+        rows = {".json": _json, ".parquet": _parquet}.get(suffix, _csv)(path)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise MixerError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:160]})") from None
+    return [{name: _cell(value, name in text) for name, value in row.items()} for row in rows]
+
+
+def _csv(path: str) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise ValueError(f"row {number} has more cells than the header")
+    return rows
+
+
+def _json(path: str) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file, object_pairs_hook=_without_repeats)
+    if isinstance(content, Mapping):
+        return [{"task": task, "score": score} for task, score in content.items()]
+    return [dict(row) for row in content]
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return dict(pairs)
+
+
+def _parquet(path: str) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def _cell(value: Any, text: bool) -> Any:
+    if value is None or value == "":
+        return None
+    if text or not isinstance(value, str):
+        return str(value) if text else value
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value

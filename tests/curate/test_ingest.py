@@ -1,0 +1,181 @@
+"""Ingest: folders become manifests, and what is wrong with a file stands in its row."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from curate import layouts
+from curate.ingest import ingest
+from curate.merge import merge
+from manifests import table
+from manifests.errors import UserError
+
+PATTERNS = {"lq": "hazy/{id}_*.jpg", "gt": "clear/{id}.png", "task": "dehaze"}
+
+
+def rows_of(manifest):
+    return manifest.table().to_pylist()
+
+
+def test_pairs_with_a_shared_gt(hazy, tmp_path):
+    done = ingest(str(hazy), str(tmp_path / "m"), dataset="mine", **PATTERNS)
+    rows = rows_of(done)
+    assert done.rows == {"rows": 12, "kept": 12, "dropped": 0, "error": 0}
+    assert {row["group"] for row in rows} == {f"mine/clear/{i}.png" for i in range(6)}
+    first = rows[0]
+    data = (hazy / first["gt_path"]).read_bytes()
+    assert first["gt_sha256"] == hashlib.sha256(data).hexdigest()
+    assert (first["width"], first["height"], first["scale"], first["mode"]) == (384, 288, 1, "RGB")
+
+
+def test_gt_only_folder(hazy, tmp_path):
+    done = ingest(str(hazy), str(tmp_path / "m"), gt="clear/{id}.png", task="clean", dataset="mine")
+    assert done.rows["kept"] == 6
+    assert {row["lq_path"] for row in rows_of(done)} == {None}
+
+
+def test_same_bytes_for_any_worker_count_and_place(hazy, tmp_path):
+    here = tmp_path / "one" / "m"
+    there = tmp_path / "two" / "m"
+    ingest(str(hazy), str(here), **PATTERNS)
+    ingest(str(hazy), str(there), workers=2, **PATTERNS)
+    for name in ("manifest.json", "part-00000.parquet"):
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+
+
+def test_every_format_and_any_case_of_the_suffix(photographs, save, tmp_path):
+    pixels = photographs["coffee"]
+    for name in ("a.PNG", "b.jpg", "c.JPEG", "d.webp", "e.TIF", "f.bmp"):
+        save(f"d/{name}", pixels)
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "d" / "g.png"), pixels.astype(np.uint16) * 257)
+    (tmp_path / "d" / "notes.txt").write_text("no image")
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.*", task="clean")
+    rows = rows_of(done)
+    assert done.rows == {"rows": 7, "kept": 7, "dropped": 0, "error": 0}
+    assert rows[-1]["mode"] == "RGB;16"
+    assert len({row["group"] for row in rows}) == 1  # one photograph, seven encodings
+
+
+def test_broken_and_mismatched_pairs_become_error_rows(photographs, save, tmp_path):
+    pixels = photographs["chelsea"]
+    for name in ("ok", "cut", "empty", "size", "small", "lonely"):
+        save(f"d/gt/{name}.png", pixels)
+    save("d/lq/ok.jpg", pixels)
+    save("d/lq/small.jpg", np.ascontiguousarray(pixels[::2, ::2]))
+    save("d/lq/size.jpg", np.ascontiguousarray(pixels[:100, :100]))
+    save("d/lq/orphan.jpg", pixels)
+    target = save("d/lq/cut.jpg", pixels)
+    target.write_bytes(target.read_bytes()[:3000])
+    (tmp_path / "d" / "lq" / "empty.jpg").write_bytes(b"")
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), lq="lq/{id}.jpg", gt="gt/{id}.png", task="sr")
+    reasons = {
+        (row["lq_path"] or row["gt_path"]): " ".join(d["text"] for d in row["decisions"]) for row in rows_of(done)
+    }
+    assert done.rows == {"rows": 7, "kept": 2, "dropped": 0, "error": 5}
+    assert "damaged JPEG" in reasons["lq/cut.jpg"]
+    assert "empty" in reasons["lq/empty.jpg"]
+    assert "no whole scale" in reasons["lq/size.jpg"]
+    assert "no GT file" in reasons["lq/orphan.jpg"]
+    assert "no LQ file" in reasons["gt/lonely.png"]
+    assert reasons["lq/ok.jpg"] == ""
+    scales = {row["lq_path"]: row["scale"] for row in rows_of(done)}
+    assert scales["lq/small.jpg"] == 2
+
+
+def test_a_bomb_costs_one_row(photographs, save, tmp_path):
+    save("d/a.png", photographs["coffee"])
+    save("d/bomb.png", np.zeros((15000, 15000), np.uint8))
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.png", task="clean")
+    assert done.rows == {"rows": 2, "kept": 1, "dropped": 0, "error": 1}
+    assert "15000x15000 is more than" in rows_of(done)[1]["decisions"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "files"),
+    [
+        ("SOTS", {"indoor/hazy/1400_1.png": 0, "indoor/gt/1400.png": 0, "outdoor/hazy/0001_0.8_0.2.jpg": 1,
+                  "outdoor/gt/0001.png": 1}),
+        ("Rain100L", {"rainy/rain-001.png": 0, "norain-001.png": 0}),
+        ("rain100l", {"input/1.png": 0, "target/1.png": 0, "input/2.png": 1, "target/2.png": 1}),
+        ("GoPro", {"train/GOPR0372_07_00/blur/000047.png": 0, "train/GOPR0372_07_00/sharp/000047.png": 0,
+                   "test/GOPR0384_11_00/blur/000001.png": 1, "test/GOPR0384_11_00/sharp/000001.png": 1}),
+    ],
+)  # fmt: skip
+def test_known_layouts(layout, files, photographs, save, tmp_path):
+    pictures = list(photographs.values())
+    for path, which in files.items():
+        save(f"d/{path}", pictures[which])
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), layout=layout)
+    rows = rows_of(done)
+    assert done.rows["kept"] == len(rows) == len(files) // 2
+    assert {row["task"] for row in rows} == {layouts.load(layout).task}
+    assert all(row["split"] in ("train", "test") and row["group"] and row["subtask"] for row in rows)
+
+
+def test_fused_scores_equal_the_separate_runs(hazy, tmp_path):
+    from curate.identify import identify
+
+    fused = ingest(str(hazy), str(tmp_path / "f"), score=["signals", "piqe"], identify=True, **PATTERNS)
+    plain = ingest(str(hazy), str(tmp_path / "p"), **PATTERNS)
+    from curate.score import score
+
+    scored = score(plain.path, str(tmp_path / "s"), iqa=["piqe"])
+    separate = identify(scored.path, str(tmp_path / "i"))
+    assert fused.table().equals(separate.table())
+
+
+def test_merge_unites_rows_columns_and_roots(hazy, tmp_path):
+    one = ingest(str(hazy), str(tmp_path / "a"), dataset="one", **PATTERNS)
+    two = ingest(str(hazy), str(tmp_path / "b"), dataset="two", gt="clear/{id}.png", task="clean", score=["contrast"])
+    done = merge([one.path, two.path, one.path], str(tmp_path / "m"))
+    assert done.rows["rows"] == 18
+    assert set(done.roots) == {"one", "two"}
+    contrast = done.table().column("iqa.contrast").to_pylist()
+    assert contrast[:12] == [None] * 12 and None not in contrast[12:]
+
+
+def test_merge_refuses_one_name_for_two_places(hazy, photographs, save, tmp_path):
+    save("other/clear/0.png", photographs["coffee"])
+    one = ingest(str(hazy), str(tmp_path / "a"), dataset="same", gt="clear/{id}.png", task="clean")
+    two = ingest(str(tmp_path / "other"), str(tmp_path / "b"), dataset="same", gt="clear/{id}.png", task="clean")
+    with pytest.raises(UserError, match="dataset 'same' lies at"):
+        merge([one.path, two.path], str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "code"),
+    [
+        ({}, "--gt", 2),
+        ({"gt": "clear/{id}.png"}, "--task", 2),
+        ({"layout": "SOTZ"}, "did you mean SOTS", 2),
+        ({"layout": "GoPro"}, "none of its 18 image files", 1),
+        ({"gt": "nothing/{id}.png", "task": "clean"}, "none of its 18 image files", 1),
+        ({"gt": "clear/{id}.png", "task": "clean", "group": "{scene}"}, "no capture 'scene'", 2),
+        ({"gt": "clear/{id}.png", "task": "clean", "score": ["musik"]}, "did you mean musiq", 2),
+    ],
+)
+def test_bad_usage_is_one_line_and_writes_nothing(hazy, tmp_path, options, message, code):
+    with pytest.raises(UserError, match=message) as error:
+        ingest(str(hazy), str(tmp_path / "m"), **options)
+    assert error.value.exit_code == code
+    assert not (tmp_path / "m").exists()
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        ingest(str(tmp_path / "none"), str(tmp_path / "m"), **PATTERNS)
+
+
+def test_reads_from_and_writes_to_urls(hazy):
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    for path in hazy.rglob("*.*"):
+        fs.pipe(f"/set/{path.relative_to(hazy).as_posix()}", path.read_bytes())
+    done = ingest("memory://set", "memory://out/m", dataset="mine", **PATTERNS)
+    assert done.rows["kept"] == 12
+    assert table.read("memory://out/m").roots == {"mine": "memory://set"}
+    assert not fs.exists("/out/m/.work")

@@ -1,0 +1,159 @@
+"""What every rule promises: it is pure, its weights are a mixture, order means nothing, its state is JSON."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixer import rules
+from mixer.errors import MixerError
+from mixer.observations import Observation
+
+TASKS = ["deblur", "dehaze", "low_light", "sr"]
+INITIAL = {"deblur": 0.1, "dehaze": 0.2, "low_light": 0.7, "sr": 0.0}
+
+score = st.floats(-200, 200)
+runs = st.lists(st.tuples(score, score, score, score), min_size=1, max_size=5)
+sizes = st.tuples(*[st.integers(0, 10**7)] * 4).filter(any)
+every_rule = pytest.mark.parametrize("name", rules.names())
+
+
+def observe(scores, size_K, tasks=TASKS):
+    given_ = zip(TASKS, scores, size_K, strict=True)
+    found = {t: {"task": t, "score": s, "task_size": n, "train_loss": 0.1, "samples_seen": 5} for t, s, n in given_}
+    return [found[task] for task in tasks]
+
+
+def initial_for(name):
+    return INITIAL if rules.takes_initial(name) else None
+
+
+def test_the_rules_are_the_files_of_the_folder():
+    assert rules.names() == ["des", "proportional", "static", "uniform"]
+
+
+@every_rule
+@given(run=runs, size_K=sizes)
+@settings(max_examples=25, deadline=None)
+def test_a_rule_is_pure_and_its_weights_are_a_mixture(name, run, size_K):
+    state = rules.start(name, TASKS, None, initial_for(name))
+    for interval, scores in enumerate(run):
+        rows = observe(scores, size_K)
+        before = copy.deepcopy((state, rows))
+        after, weights = rules.update(state, rows)
+        again, weights_again = rules.update(state, rows)
+        assert (state, rows) == before
+        assert (after, weights) == (again, weights_again)
+        assert list(weights) == TASKS and list(weights.values()) == after["weights"]
+        assert abs(math.fsum(weights.values()) - 1) <= 1e-12 and min(weights.values()) >= 0
+        assert after["interval"] == interval + 1
+        assert after["weights"] is not state["weights"] and after["tasks"] is not state["tasks"]
+        state = after
+
+
+@every_rule
+@given(run=runs, size_K=sizes, order=st.permutations(TASKS))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_the_tasks_means_nothing(name, run, size_K, order):
+    one, other = (rules.start(name, tasks, None, initial_for(name)) for tasks in (TASKS, order))
+    for scores in run:
+        one, weights = rules.update(one, observe(scores, size_K))
+        other, permuted = rules.update(other, observe(scores, size_K, order))
+        assert list(permuted) == list(order) and permuted == weights  # to the bit
+        shuffled = rules.update({**one}, observe(scores, size_K, order))[1]
+        assert shuffled == rules.update(one, observe(scores, size_K))[1]
+
+
+@every_rule
+@given(run=runs, size_K=sizes)
+@settings(max_examples=25, deadline=None)
+def test_the_state_survives_json_bit_for_bit(name, run, size_K):
+    kept = saved = rules.start(name, TASKS, None, initial_for(name))
+    for scores in run:
+        kept, weights = rules.update(kept, observe(scores, size_K))
+        saved, from_json = rules.update(json.loads(json.dumps(saved)), observe(scores, size_K))
+        assert from_json == weights and json.dumps(saved) == json.dumps(kept)
+
+
+@every_rule
+def test_observations_may_be_objects(name):
+    state = rules.start(name, TASKS)
+    rows = observe((20, 21, 22, 23), (1, 2, 3, 4))
+    assert rules.update(state, [Observation(**row) for row in rows]) == rules.update(state, rows)
+
+
+def test_uniform_static_and_proportional():
+    rows = observe((20, 21, 22, 23), (100, 200, 700, 0))
+
+    def weights(name, params=None, initial=None):
+        state = rules.start(name, TASKS, params, initial)
+        state, first = rules.update(state, rows)
+        _, second = rules.update(state, observe((1, 50, -3, 4), (100, 200, 700, 0)))
+        assert first == second
+        return list(first.values())
+
+    assert weights("uniform") == weights("static") == [0.25] * 4
+    assert weights("static", None, INITIAL) == list(INITIAL.values())
+    assert weights("static", None, {"deblur": 2, "dehaze": 1, "low_light": 1, "sr": 0}) == [0.5, 0.25, 0.25, 0.0]
+    assert weights("proportional") == pytest.approx([0.1, 0.2, 0.7, 0.0], abs=1e-15)
+    root = [10.0, math.sqrt(200), math.sqrt(700), 0.0]
+    assert weights("proportional", {"temperature": 2.0}) == pytest.approx([r / sum(root) for r in root], abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nonesuch", TASKS), "unknown rule 'nonesuch'; known: des, proportional, static, uniform"),
+        (("des", TASKS, {"beta": 1}), "rule 'des' has no parameter 'beta'; it has eta"),
+        (("proportional", TASKS, {"temperature": 0}), "temperature is 0"),
+        (("des", []), "one task or more"),
+        (("des", ["sr", "sr"]), "each named once"),
+        (("des", TASKS, None, {"sr": 1.0}), "no weight for task 'deblur'"),
+        (("des", TASKS, None, {**INITIAL, "derain": 1}), "weight for unknown task 'derain'"),
+        (("des", TASKS, None, {**INITIAL, "sr": -0.1}), "not negative"),
+        (("des", TASKS, None, {**INITIAL, "sr": math.nan}), "finite"),
+        (("static", TASKS, None, dict.fromkeys(TASKS, 0.0)), "not all zero"),
+        (("uniform", TASKS, None, INITIAL), "sets its own weights; initial ones are for des, static"),
+    ],
+)
+def test_a_start_that_cannot_be_is_said(arguments, said):
+    with pytest.raises(MixerError) as error:
+        rules.start(*arguments)
+    assert said in str(error.value) and error.value.exit_code == 2
+
+
+def test_weights_too_large_to_add_up_are_a_mixture_still():
+    state = rules.start("static", ["a", "b"], None, {"a": 1e308, "b": 1e308})
+    assert state["weights"] == [0.5, 0.5]
+
+
+def test_a_rule_refuses_what_lacks_a_field_that_it_needs():
+    rows = observe((20, 21, 22, 23), (1, 2, 3, 4))
+    del rows[2]["task_size"]
+    with pytest.raises(MixerError, match="'proportional' needs task_size of every task; 'low_light' has none"):
+        rules.update(rules.start("proportional", TASKS), rows)
+    with pytest.raises(MixerError, match="every task has size 0"):
+        rules.update(rules.start("proportional", TASKS), observe((20, 21, 22, 23), (0, 0, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s.pop("weights"),
+        lambda s: s.pop("first_scores"),
+        lambda s: s.update(weights=[0.5, 0.5]),
+        lambda s: s.update(weights=["a", "b", "c", "d"]),
+        lambda s: s.update(weights=[0.5, 0.5, 0.5, -0.5]),
+        lambda s: s.update(interval="3"),
+    ],
+)
+def test_what_is_no_state_is_said(spoil):
+    state = rules.start("des", TASKS)
+    spoil(state)
+    with pytest.raises(MixerError, match="not the state of"):
+        rules.update(state, observe((1, 2, 3, 4), (1, 1, 1, 1)))

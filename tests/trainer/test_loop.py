@@ -1,0 +1,310 @@
+"""The closed loop: weights follow the scores, schedules are honoured, and a resume changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from manifests.errors import UserError
+from mixer import schedule
+from mixer.errors import MixerError
+from trainer import checkpoint, config, evaluate, loop, losses, records
+
+TINY: dict[str, Any] = {
+    "data": {"batch": 4, "crop": 24, "workers": 0},
+    "model": {"options": {"width": 4}},
+    "optimiser": {"steps": 12, "warmup": 2},
+    "mixture": {"params": {"eta": 0.5}},
+    "evaluation": {"interval": 4},
+    "run": {"device": "cpu", "threads": 1},
+}
+
+
+def _config(manifest: str, *layers: dict[str, Any]) -> config.Config:
+    return config.build(TINY, {"data": {"manifest": manifest}}, *layers)
+
+
+def _rows(folder: str | Path, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(f"{folder}/{name}.parquet").to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def straight(manifest: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run of 12 steps that nothing disturbed, with every checkpoint kept."""
+    out = str(tmp_path_factory.mktemp("straight") / "run")
+    result = loop.run(_config(manifest, {"run": {"keep": 9}}), out)
+    assert result.steps == 12 and result.skipped == 0
+    return out
+
+
+def test_weights_are_equation_3_of_the_recorded_scores(straight: str) -> None:
+    rows = _rows(straight, "schedule")
+    tasks = ["denoise", "low_light", "sr"]
+    assert [(row["interval"], row["task"]) for row in rows] == [(i, task) for i in range(3) for task in tasks]
+    score_IxK = np.array([row["score"] for row in rows]).reshape(3, 3)
+    weight_IxK = np.array([row["weight"] for row in rows]).reshape(3, 3)
+    expected = np.full(3, 1 / 3)
+    np.testing.assert_allclose(weight_IxK[0], expected)
+    for interval in (1, 2):
+        raised = expected * np.exp(-0.5 * (score_IxK[interval] - score_IxK[interval - 1]))
+        expected = raised / raised.sum()
+        np.testing.assert_allclose(weight_IxK[interval], expected, atol=1e-12)
+    assert np.ptp(weight_IxK[2]) > 1e-6
+
+
+def test_metrics_hold_every_evaluation_and_the_realised_shares(straight: str, manifest: str) -> None:
+    rows, planned = _rows(straight, "metrics"), _rows(straight, "schedule")
+    assert [row["step"] for row in rows] == [step for step in (0, 4, 8, 12) for _ in range(3)]
+    assert all(row["n"] == 8 and row["se"] > 0 and row["metric"] == "psnr" for row in rows)
+    for row in rows[3:]:
+        weight = next(
+            w["weight"] for w in planned if w["task"] == row["task"] and w["interval"] == row["step"] // 4 - 1
+        )
+        assert row["weight"] == weight
+        assert abs(row["share"] * 16 - weight * 16) <= 1 + 1e-9
+        assert row["train_loss"] is not None
+    assert sum(row["samples_seen"] for row in rows[-3:]) == 48
+    for row, scheduled in zip(rows[:9], planned, strict=True):
+        assert row["value"] == scheduled["score"]
+    assert evaluate.default_path(f"{straight}/checkpoints/x", "test", 12).startswith(straight)
+
+
+def test_the_score_of_step_0_is_that_of_the_input(straight: str) -> None:
+    for row in _rows(straight, "metrics")[:3]:
+        assert row["value"] == pytest.approx(row["lq"], abs=1e-6)
+
+
+def test_run_folder_holds_what_the_documents_say(straight: str) -> None:
+    found = set(os.listdir(straight))
+    assert found == {
+        "config.json", "schedule.parquet", "metrics.parquet", "run.jsonl", "tensorboard", "samples", "checkpoints"
+    }  # fmt: skip
+    assert sorted(os.listdir(f"{straight}/samples")) == [f"step-{s:08d}.png" for s in (0, 4, 8, 12)]
+    events = [json.loads(line)["event"] for line in Path(straight, "run.jsonl").read_text().splitlines()]
+    assert events == ["start", *["evaluate"] * 4, "done"]
+    said = json.loads(Path(straight, "config.json").read_text())
+    assert said["config"]["mixture"]["params"] == {"eta": 0.5} and torch.__version__.startswith(
+        said["versions"]["torch"]
+    )
+
+
+@pytest.mark.parametrize("step", [0, 4, 8, 12])
+def test_a_resume_from_any_checkpoint_changes_nothing(straight: str, manifest: str, tmp_path: Path, step: int) -> None:
+    again = str(tmp_path / "run")
+    shutil.copytree(straight, again)
+    for name in os.listdir(f"{again}/checkpoints"):
+        if int(name[5:]) > step:
+            shutil.rmtree(f"{again}/checkpoints/{name}")
+    loop.run(_config(manifest, {"run": {"keep": 9}}), again, resume=True)
+    _assert_equal(straight, again)
+
+
+def test_a_resume_inside_an_interval_changes_nothing(
+    straight: str, manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, often = str(tmp_path / "run"), {"run": {"checkpoint": 1}}
+    original = loop._step
+    calls = []
+
+    def dies(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) in (3, 7, 12):
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(loop, "_step", dies)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(_config(manifest, often), out, resume=True)
+    loop.run(_config(manifest, often), out, resume=True)
+    _assert_equal(straight, out)
+
+
+def _assert_equal(one: str, other: str) -> None:
+    for name in ("schedule.parquet", "metrics.parquet"):
+        assert Path(one, name).read_bytes() == Path(other, name).read_bytes()
+    for name in ("model", "ema", "optimizer"):
+        path = f"checkpoints/step-00000012/{name}.safetensors"
+        assert Path(one, path).read_bytes() == Path(other, path).read_bytes()
+
+
+def test_a_damaged_checkpoint_is_passed_over(straight: str, manifest: str, tmp_path: Path, capfd: Any) -> None:
+    again = str(tmp_path / "run")
+    shutil.copytree(straight, again)
+    Path(again, "checkpoints/step-00000012/model.safetensors").write_bytes(b"short")
+    loop.run(_config(manifest, {"run": {"keep": 9}}), again, resume=True)
+    assert "step-00000012" in capfd.readouterr().err
+    _assert_equal(straight, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimiser": {"lr": 0.5}}, "optimiser.lr: 0.001, now 0.5"),
+        ({"optimiser": {"steps": 20}}, "optimiser.steps: 12, now 20"),
+        ({"mixture": {"params": {"eta": 0.6}}}, "mixture.params.eta: 0.5, now 0.6"),
+    ],
+)
+def test_a_resume_with_other_settings_is_refused(straight: str, manifest: str, change: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        loop.run(_config(manifest, {"run": {"keep": 9}}, change), straight, resume=True)
+
+
+def test_a_resume_on_other_data_is_refused(straight: str, tmp_path: Path, photographs: Any) -> None:
+    from manifests import table
+
+    stored = json.loads(Path(straight, "config.json").read_text())
+    whole = table.read(stored["config"]["data"]["manifest"])
+    other = str(tmp_path / "other")
+    table.write(other, whole.table().slice(1), roots=whole.roots, stages=whole.stages)
+    with pytest.raises(UserError, match="data has changed"):
+        loop.run(_config(other, {"run": {"keep": 9}}), straight, resume=True)
+
+
+def test_used_and_foreign_folders_are_refused(straight: str, manifest: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists already; go on with --resume"):
+        loop.run(_config(manifest), straight)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="no run that could be resumed"):
+        loop.run(_config(manifest), str(tmp_path), resume=True)
+
+
+def test_a_schedule_of_tasks_is_replayed_exactly(manifest: str, tmp_path: Path) -> None:
+    weights = [{"denoise": 0.5, "low_light": 0.25, "sr": 0.25}, {"denoise": 0.0, "low_light": 0.75, "sr": 0.25}]
+    rows = [{"interval": i, "task": t, "weight": w} for i, row in enumerate(weights) for t, w in row.items()]
+    path = str(tmp_path / "given.parquet")
+    schedule.write(path, rows)
+    out = str(tmp_path / "run")
+    loop.run(_config(manifest, {"mixture": {"schedule": path}}), out)
+    assert [row["weight"] for row in _rows(out, "schedule")] == [w for i in (0, 1, 1) for w in weights[i].values()]
+    realised = {(row["step"], row["task"]): row["share"] for row in _rows(out, "metrics")[3:]}
+    assert realised == {(4 * i + 4, t): weights[min(i, 1)][t] for i in range(3) for t in weights[0]}
+
+
+def _shards(folder: Path, manifest: str) -> str:
+    """The manifest's pairs as tars of one task and split each."""
+    import io
+    import tarfile
+
+    import pyarrow as pa
+
+    from manifests import files, table
+
+    opened = table.read(manifest)
+    rows = opened.table().to_pylist()
+    (folder / "shards").mkdir()
+    for row in rows:
+        row["shard"] = f"{row['task']}-{row['split']}-{row['group']}.tar"
+    for name in {row["shard"] for row in rows}:
+        with tarfile.open(folder / "shards" / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for row in (row for row in rows if row["shard"] == name):
+                for side in ("lq", "gt"):
+                    data = files.read(opened.locate(row["dataset"], row[f"{side}_path"]))
+                    info = tarfile.TarInfo(f"{row['pair_id']}.{side}.png")
+                    info.size = row[f"{side}_size"] = len(data)
+                    row[f"{side}_offset"] = tar.offset + 512
+                    tar.addfile(info, io.BytesIO(data))
+    path = str(folder / "shards")
+    table.write(path, pa.Table.from_pylist(rows), roots=opened.roots, stages=opened.stages)
+    return path
+
+
+def test_a_schedule_of_shards_is_honoured_exactly(manifest: str, tmp_path: Path) -> None:
+    path = _shards(tmp_path, manifest)
+    shards = [
+        f"{task}-train-{group}.tar" for task in ("denoise", "low_light", "sr") for group in ("astronaut", "chelsea")
+    ]
+    weights = [[4, 0, 2, 2, 1, 7], [0, 8, 8, 0, 0, 0], [1, 1, 1, 1, 6, 6]]  # of 16
+    rows = [
+        {"interval": i, "shard": shard, "task": shard.split("-")[0], "weight": weight / 16}
+        for i, row in enumerate(weights)
+        for shard, weight in zip(shards, row, strict=True)
+    ]
+    schedule.write(str(tmp_path / "given.parquet"), rows)
+    out = str(tmp_path / "run")
+    loop.run(_config(path, {"mixture": {"schedule": str(tmp_path / "given.parquet")}}), out)
+    drawn = checkpoint.find(out).state["state"]["cursors"]
+    assert drawn == dict(zip(shards, np.sum(weights, 0).tolist(), strict=True))
+    assert _rows(out, "schedule") == rows
+    shares = [row["share"] * 16 for row in _rows(out, "metrics")[3:]]
+    assert shares == [sum(row[2 * k : 2 * k + 2]) for row in weights for k in range(3)]
+
+
+def test_a_schedule_that_does_not_fit_is_said(manifest: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "given.csv")
+    Path(path).write_text("interval,task,weight\n0,denoise,0.5\n0,desnow,0.5\n")
+    with pytest.raises(UserError, match="'desnow' is not in the training split"):
+        loop.run(_config(manifest, {"mixture": {"schedule": path}}), str(tmp_path / "run"))
+    with pytest.raises(MixerError, match="no such schedule"):
+        loop.run(_config(manifest, {"mixture": {"schedule": "absent.parquet"}}), str(tmp_path / "run2"))
+
+
+def test_a_static_mixture_and_a_lower_is_better_metric(manifest: str, tmp_path: Path) -> None:
+    layer = {
+        "mixture": {"rule": "static", "params": {}, "initial": {"denoise": 0.5, "low_light": 0.5, "sr": 0.0}},
+        "evaluation": {"metrics": {"sr": "piqe", "denoise": "ssim"}, "crop": 32, "interval": 2},
+        "optimiser": {"steps": 2},
+    }
+    base = {**TINY, "mixture": {}}
+    out = str(tmp_path / "run")
+    loop.run(config.build(base, {"data": {"manifest": manifest}}, layer), out)
+    scheduled, measured = _rows(out, "schedule"), _rows(out, "metrics")
+    assert [row["weight"] for row in scheduled] == [0.5, 0.5, 0.0]
+    piqe = next(row for row in measured if row["metric"] == "piqe")
+    assert piqe["value"] > 0 and scheduled[2]["score"] == -piqe["value"]
+    assert measured[0]["metric"] == "ssim" and measured[-1]["share"] == 0.0
+    assert "centre 32x32" in json.loads(Path(out, "config.json").read_text())["conventions"]["area"]
+
+
+def test_a_step_without_a_number_is_skipped_and_counted(
+    manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def sometimes(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return losses.l1(prediction, target) * (math.nan if len(calls) == 2 else 1.0)
+
+    monkeypatch.setitem(losses.LOSSES, "l1", sometimes)
+    settings = {"optimiser": {"steps": 4, "loss": "l1"}}
+    result = loop.run(_config(manifest, settings), str(tmp_path / "run"))
+    assert result.skipped == 1 and all(math.isfinite(score) for score in result.scores.values())
+    found = checkpoint.find(str(tmp_path / "run"))
+    assert sum(count for _, count in found.state["state"]["loss"].values()) == 0
+    assert found.state["state"]["skipped"] == 1
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    made = config.build({"optimiser": {"steps": 100, "warmup": 9, "lr": 2.0, "final": 0.1}})
+    rates = [loop._learning_rate(made, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2) and max(rates) <= 2.0 and rates[100] == pytest.approx(0.2)
+    assert rates[50] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+
+
+def test_configs_are_checked() -> None:
+    for layer, said in (
+        ({"optimiser": {"lr": -1}}, "optimiser.lr: input should be greater than 0, not -1"),
+        ({"optimizer": {}}, "optimizer: no such setting"),
+        ({"data": {"batch": "many"}}, "data.batch"),
+    ):
+        with pytest.raises(UserError, match=said):
+            config.build(layer)
+    assert config.assign(["eta=0.3", "optimiser.lr=1e-4", "run.device=cpu"]) == {
+        "mixture": {"params": {"eta": 0.3}}, "optimiser": {"lr": 1e-4}, "run": {"device": "cpu"}
+    }  # fmt: skip
+    with pytest.raises(UserError, match="name=value"):
+        config.assign(["eta"])
+    old = config.Config().model_dump(mode="json")
+    new = config.build({"data": {"workers": 0, "manifest": "x"}, "run": {"keep": 7}}).model_dump(mode="json")
+    assert config.differences(old, new) == []
+    assert records.read_identity("/nonexistent") is None

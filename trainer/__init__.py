@@ -1,0 +1,1 @@
+"""Shards to models: the stream, the models, the closed loop with the mixer, evaluation and restoration."""

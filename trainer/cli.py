@@ -1,0 +1,216 @@
+"""The `trainer` command: each sub-command parses, calls one public function, prints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from manifests import console
+from manifests.errors import UserError
+
+app = typer.Typer(
+    name="trainer",
+    help="Train restoration models on a mixture of tasks that balances itself; evaluate and use them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Manifest = Annotated[str | None, typer.Option(help="Shards or manifest; default ./shards, else ./manifest.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")]
+Checkpoint = Annotated[str, typer.Argument(help="Run folder (its newest checkpoint) or checkpoint folder.")]
+
+
+def main() -> None:
+    """Console script: one clear line and an exit code for what a person can mend."""
+
+    def translated() -> Any:
+        from mixer.errors import MixerError
+
+        try:
+            return app()
+        except MixerError as error:
+            raise UserError(str(error), exit_code=error.exit_code) from error
+
+    console.run(translated, "trainer")
+
+
+@app.command()
+def run(
+    manifest: Manifest = None,
+    output: Annotated[str, typer.Option("-o", "--output", help="Run folder.")] = "run",
+    config: Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Rule of the mixture: des, uniform, proportional, static.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Step size of des, per unit of the score.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Replay this schedule.parquet, of tasks or shards.")] = None,
+    initial: Annotated[
+        list[str] | None, typer.Option(metavar="TASK=W", help="Weight of interval 0; default: uniform.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")] = None,
+    interval: Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples a step. [16]")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.001]")] = None,
+    model: Annotated[str | None, typer.Option(help="Model; 'trainer models' lists them. [nafnet]")] = None,
+    preset: Annotated[str | None, typer.Option(help="Its shape. [tiny]")] = None,
+    loss: Annotated[str | None, typer.Option(help="charbonnier, l1 or psnr. [psnr]")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="TASK=NAME", help="Score of a task on D_ref. [psnr]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initialisation and stream. [0]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Loader processes. [2]")] = None,
+    checkpoint: Annotated[int | None, typer.Option(help="Steps between checkpoints. [each interval]")] = None,
+    keep: Annotated[int | None, typer.Option(help="Newest checkpoints kept. [2]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [auto]")] = None,
+    threads: Threads = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
+) -> None:
+    """Train a model; a rule sets the tasks' weights from their scores on D_ref, or a schedule is replayed.
+
+    \b
+    Example: trainer run
+    Example: trainer run --manifest shards -o run --rule des --eta 0.1 --steps 1500 --interval 250
+    Example: trainer run -o run --resume
+    """
+    from trainer import config as config_
+    from trainer import records
+
+    given: dict[str, dict[str, Any]] = {
+        "data": {"manifest": manifest, "batch": batch, "crop": crop, "workers": workers},
+        "model": {"name": model, "preset": preset},
+        "optimiser": {"steps": steps, "lr": lr, "loss": loss},
+        "mixture": {"rule": rule, "schedule": schedule, "initial": _pairs(initial, "--initial", float)},
+        "evaluation": {"interval": interval, "metrics": _pairs(metric, "--metric", str)},
+        "run": {"seed": seed, "device": device, "threads": threads, "checkpoint": checkpoint, "keep": keep},
+    }
+    options = {name: {k: v for k, v in values.items() if v is not None} for name, values in given.items()}
+    parameters = config_.assign([*(settings or []), *([] if eta is None else [f"eta={eta}"])])
+    layers = [config_.read(config) if config else {}, options, parameters]
+    stored = records.read_identity(output) if resume else None
+    base = stored["config"] if stored else {"data": {"manifest": _default_manifest()}}
+    from trainer import loop
+
+    result = loop.run(config_.build(base, *layers), output, resume=resume)
+    skipped = f", {result.skipped} steps skipped" if result.skipped else ""
+    typer.echo(f"{result.folder}: {result.steps} steps done{skipped}")
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Checkpoint,
+    manifest: Manifest = None,
+    split: Annotated[str, typer.Option(help="Split to score.")] = "test",
+    metrics: Annotated[str, typer.Option(help="psnr, ssim and pyiqa's names, with commas.")] = "psnr,ssim",
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="JSON; default RUN/eval/SPLIT-STEP.json.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Score a checkpoint per task: input, restored, standard error; every image goes to a Parquet.
+
+    \b
+    Example: trainer eval run --manifest shards
+    Example: trainer eval run --split ref --metrics psnr,ssim,piqe
+    """
+    from trainer import devices
+    from trainer.evaluate import evaluate as call
+    from trainer.show import show_evaluation
+
+    with devices.computing("cpu", threads):
+        result = call(
+            checkpoint, manifest or _default_manifest(), split=split, metrics=[metrics], output=output, device=device
+        )
+    show_evaluation(result)
+
+
+@app.command()
+def restore(
+    checkpoint: Checkpoint,
+    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Folder for the PNGs.")] = "restored",
+    scale: Annotated[int, typer.Option(min=1, max=8, help="Enlarge first, for super-resolution.")] = 1,
+    tile: Annotated[int, typer.Option(min=32, help="Tiles of so many pixels a side for larger images.")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share.")] = 64,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Restore images of any size; 16 bit and transparency are kept.
+
+    \b
+    Example: trainer restore run photo.jpg
+    Example: trainer restore run photos/ -o better --scale 2
+    """
+    from trainer import devices
+    from trainer.restore import restore as call
+
+    with devices.computing("cpu", threads):
+        done = call(checkpoint, inputs, output=output, scale=scale, tile=tile, overlap=overlap, device=device)
+    for path in done.written.values():
+        typer.echo(path)
+    for source, reason in done.failed.items():
+        typer.echo(f"trainer: {source}: {reason}", err=True)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="Run folder.")] = "run",
+    evaluation: Annotated[str | None, typer.Option(help="JSON of 'trainer eval'; default: the newest.")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="Page; default RUN/report.html.")] = None,
+) -> None:
+    """Write one HTML page about a run that opens offline.
+
+    \b
+    Example: trainer report run
+    """
+    from trainer.report import report as call
+
+    typer.echo(call(run, evaluation=evaluation, output=output))
+
+
+@app.command()
+def models() -> None:
+    """List models, their presets and parameter counts.
+
+    \b
+    Example: trainer models
+    """
+    from trainer import models as models_
+
+    for name in models_.names():
+        for preset, config in models_.presets(name).items():
+            count = models_.count_parameters(name, preset)
+            typer.echo(f"{name:10} {preset:16} {count / 1e6:8.2f} M   {config}")
+
+
+def _default_manifest() -> str:
+    import os
+
+    return "./shards" if os.path.exists("./shards") else "./manifest"
+
+
+def _pairs(given: list[str] | None, option: str, kind: type) -> dict[str, Any] | None:
+    """`["deblur=0.5"]` → {"deblur": 0.5}; None stays None."""
+    if given is None:
+        return None
+    out: dict[str, Any] = {}
+    for one in given:
+        task, equals, text = one.partition("=")
+        try:
+            out[task] = kind(text)
+        except ValueError:
+            raise UserError(
+                f"{option} {one}: write TASK={'NUMBER' if kind is float else 'NAME'}", exit_code=2
+            ) from None
+        if not equals or not task:
+            raise UserError(f"{option} {one}: write TASK={'NUMBER' if kind is float else 'NAME'}", exit_code=2)
+    return out

@@ -1,0 +1,168 @@
+"""What a training run is told: small models, one per concern, read from YAML and from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from manifests.errors import UserError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Section):
+    """What is trained on, and how much of it a step takes."""
+
+    manifest: str = "./manifest"  # shards or an unsharded manifest, with the splits train and ref
+    batch: int = Field(default=16, ge=1)  # global batch of an optimizer step
+    crop: int = Field(default=128, ge=8)  # pixels, square, of the GT
+    workers: int = Field(default=2, ge=0)  # loader processes; the samples are the same for any number
+
+
+class Net(_Section):
+    """Which model: a module of trainer/models and one of its presets, with fields replaced by `options`."""
+
+    name: str = "nafnet"
+    preset: str = "tiny"
+    options: dict[str, Any] = {}
+
+
+class Optimiser(_Section):
+    """AdamW under a linear warm-up and a cosine down to `final` × lr, and the moving average."""
+
+    steps: int = Field(default=10_000, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    final: float = Field(default=0.01, ge=0, le=1)
+    warmup: int = Field(default=100, ge=0)  # steps
+    betas: tuple[float, float] = (0.9, 0.9)  # NAFNet's
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
+    loss: Literal["charbonnier", "l1", "psnr"] = "psnr"  # NAFNet's
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 autocast on CUDA, fp32 on CPU
+
+
+class Mixture(_Section):
+    """The rule that sets the tasks' weights from their scores, or a schedule that is replayed instead."""
+
+    rule: str = "des"
+    params: dict[str, Any] = {}
+    initial: dict[str, float] | None = None  # weights of interval 0; uniform otherwise
+    schedule: str | None = None  # schedule.parquet of tasks or of shards
+
+
+class Evaluation(_Section):
+    """How D_ref is scored, every `interval` steps."""
+
+    interval: int = Field(default=1_000, ge=1)  # T
+    metrics: dict[str, str] = {}  # task → metric that its score is; psnr otherwise
+    crop: int | None = Field(default=None, ge=8)  # centre crop of larger reference images, pixels; None: whole images
+    tile: int = Field(default=1024, ge=32)  # images of more than tile² pixels are restored in tiles
+
+
+class Running(_Section):
+    """Where and how the run is carried out."""
+
+    seed: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)  # of torch on the CPU; None: as many as it takes by itself
+    checkpoint: int | None = Field(default=None, ge=1)  # steps between checkpoints; None: every interval
+    keep: int = Field(default=2, ge=1)  # newest checkpoints that are kept
+
+
+class Config(_Section):
+    """A whole run. Every field has a default, so `Config()` trains on ./manifest."""
+
+    data: Data = Data()
+    model: Net = Net()
+    optimiser: Optimiser = Optimiser()
+    mixture: Mixture = Mixture()
+    evaluation: Evaluation = Evaluation()
+    run: Running = Running()
+
+
+# What may change between a run and its resume: none of it moves a weight or a parameter. The manifest and the schedule
+# may lie elsewhere; their content is compared by fingerprint.
+FREE = ("data.manifest", "data.workers", "mixture.schedule", "run.keep")
+
+
+def build(*layers: Mapping[str, Any]) -> Config:
+    """A config from nested mappings, later ones over earlier ones. Raises UserError naming the setting."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        given = "" if first["type"] == "extra_forbidden" else f", not {first['input']!r}"
+        message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        raise UserError(f"config: {name}: {message}{given}", exit_code=2) from None
+
+
+def read(path: str) -> dict[str, Any]:
+    """The nested mapping in a YAML file. Raises UserError when it is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})", exit_code=2) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a config is a mapping of sections ({', '.join(Config.model_fields)})", exit_code=2)
+    return content
+
+
+def assign(settings: list[str]) -> dict[str, Any]:
+    """`["eta=0.3", "optimiser.lr=1e-4"]` as a layer: a name without a dot is a parameter of the mixture's rule."""
+    layer: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set {setting}: write name=value", exit_code=2)
+        *parents, last = name.split(".") if "." in name else ["mixture", "params", name]
+        place = layer
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = _number(text) if isinstance(value := yaml.safe_load(text), str) else value
+    return layer
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Each setting in which two dumped configs differ and must not, as `optimiser.lr: 0.001, now 0.01`."""
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{name}: {before.get(name)}, now {after.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if name not in FREE and before.get(name) != after.get(name)
+    ]
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        out.update(_flat(inner, f"{name}.") if isinstance(inner, Mapping) else {name: inner})
+    return out
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)  # YAML 1.1 reads 1e-4 as a string
+    except ValueError:
+        return text

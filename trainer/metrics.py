@@ -1,0 +1,142 @@
+"""How good a restored image is: PSNR and SSIM of our own, anything else from pyiqa by its name.
+
+All take what a person would see: 8-bit RGB pixels, so the numbers equal those of the saved files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from manifests import images, metrics
+from manifests.errors import UserError
+
+Image = npt.NDArray[np.uint8]
+Measure = Callable[[Image, Image], float | None]
+
+CAP = 100.0  # dB: what PSNR says of identical images, so that a mean over images stays finite
+
+CONVENTIONS = {
+    "psnr": f"RGB, 8 bit, whole image, no border cropped, at most {CAP:g} dB",
+    "ssim": "RGB mean over channels, 8 bit, Gaussian 11x11 sigma 1.5, K = (0.01, 0.03), population covariance, "
+    "windows inside the image only (Wang et al. 2004; scikit-image gaussian_weights=True, "
+    "use_sample_covariance=False)",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score. `measure(restored, gt)`: two (H, W, 3) uint8 → a number, or None where it is not defined."""
+
+    name: str
+    higher_is_better: bool
+    measure: Measure
+    convention: str
+
+
+class MissingMetricError(UserError):
+    """A metric whose weights or package cannot be had here."""
+
+
+def psnr(restored: Image, gt: Image) -> float:
+    """Peak signal-to-noise ratio in dB of two (H, W, 3) uint8 images, 10·log10(255² / MSE), at most 100."""
+    error = float(np.mean(np.square(restored.astype(np.float64) - gt.astype(np.float64))))
+    return CAP if error == 0 else min(CAP, 10.0 * math.log10(255.0**2 / error))
+
+
+def ssim(restored: Image, gt: Image) -> float | None:
+    """Structural similarity (Wang et al., IEEE TIP 2004) of two (H, W, 3) uint8 images; None below 11 pixels."""
+    if min(gt.shape[:2]) < 11:
+        return None
+    x, y = restored.astype(np.float64), gt.astype(np.float64)
+    mean_x, mean_y = _blur(x), _blur(y)
+    var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
+    covariance = _blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
+    numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return float((numerator / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())
+
+
+def load(name: str, device: str = "cpu") -> Metric:
+    """The metric called `name`. Raises UserError for an unknown one, MissingMetricError when its weights are absent."""
+    if name == "psnr":
+        return Metric("psnr", True, psnr, CONVENTIONS["psnr"])
+    if name == "ssim":
+        return Metric("ssim", True, ssim, CONVENTIONS["ssim"])
+    return _pyiqa(name, device)
+
+
+def check_name(name: str) -> None:
+    """Raises UserError, with near names, unless `name` is a metric of ours or of pyiqa."""
+    if name in metrics.FULL_REFERENCE or name in metrics.NO_REFERENCE:
+        return
+    with _quiet():
+        import pyiqa
+
+        known = pyiqa.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, [*metrics.FULL_REFERENCE, *known], n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "psnr and ssim are built in, pyiqa's names work too"
+        raise UserError(f"unknown metric {name!r}; {hint}", exit_code=2)
+
+
+@lru_cache(maxsize=16)
+def _pyiqa(name: str, device: str) -> Metric:
+    check_name(name)
+    try:
+        with _quiet():
+            import pyiqa
+
+            model = pyiqa.create_metric(name, device=torch.device(device))
+    except Exception as error:  # pyiqa fails in many ways when weights are absent
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise MissingMetricError(f"metric {name!r} is not available here: {reason}") from error
+    full_reference = model.metric_mode == "FR"
+
+    def measure(restored: Image, gt: Image) -> float | None:
+        pair = [_tensor(restored, device), _tensor(gt, device)]
+        try:
+            with torch.inference_mode():
+                value = float(model(*pair[: 2 if full_reference else 1]).item())
+        except (RuntimeError, ValueError, AssertionError):
+            return None  # too small for this metric, or degenerate
+        return value if math.isfinite(value) else None
+
+    convention = f"pyiqa {pyiqa.__version__}, RGB, 8 bit, whole image, {'with' if full_reference else 'without'} GT"
+    return Metric(name, not model.lower_better, measure, convention)
+
+
+def _tensor(image: Image, device: str) -> Tensor:
+    return torch.from_numpy(images.to_float(image)).permute(2, 0, 1).unsqueeze(0).to(device)
+
+
+def _blur(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(H, W, 3) smoothed by the 11x11 Gaussian of sigma 1.5, (H - 10, W - 10, 3): where the window fits."""
+    kernel = np.exp(-(np.arange(-5.0, 6.0) ** 2) / (2 * 1.5**2))
+    kernel /= kernel.sum()
+    return cast(npt.NDArray[np.float64], cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[5:-5, 5:-5])
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Hold back what pyiqa and its hubs print and log while a model loads."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,153 @@
+"""The run folder: what a run writes beside its checkpoints, and how two runs are compared.
+
+config.json          resolved config, versions, fingerprints of data and schedule, conventions
+schedule.parquet     interval, task, score, weight (with a shard schedule: interval, shard, task, weight)
+metrics.parquet      step, task, metric, value, se, n, lq, train_loss, weight, share, samples_seen
+run.jsonl            what happened when, and how fast: the only place with times
+samples/, tensorboard/, checkpoints/
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests import files, images
+from manifests.errors import UserError
+from trainer import config as config_
+
+METRICS = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("task", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),  # mean over the task's images of D_ref, in the metric's own direction
+        ("se", pa.float64()),
+        ("n", pa.int64()),
+        ("lq", pa.float64()),  # the same of the unrestored input
+        ("train_loss", pa.float64()),  # mean since the last evaluation; null at step 0
+        ("weight", pa.float64()),  # requested since the last evaluation; null at step 0
+        ("share", pa.float64()),  # realised since the last evaluation; null at step 0
+        ("samples_seen", pa.int64()),
+    ]
+)
+
+
+class Records:
+    """Writer of one run folder. Tables are rewritten whole and atomically; `run.jsonl` is appended to."""
+
+    def __init__(self, folder: str, step: int) -> None:
+        self.folder = folder
+        self._board: Any = None
+        self._step = step
+
+    def path(self, *names: str) -> str:
+        """A path inside the run folder."""
+        return os.path.join(self.folder, *names)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append to run.jsonl: what happened, when (Unix seconds), and facts."""
+        line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
+        with open(self.path("run.jsonl"), "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def tables(self, schedule: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]]) -> None:
+        """Write schedule.parquet and metrics.parquet."""
+        from mixer import schedule as schedule_
+
+        if schedule:
+            schedule_.write(self.path("schedule.parquet"), schedule)
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(list(metrics), METRICS), buffer, compression="zstd")
+        files.write(self.path("metrics.parquet"), buffer.getvalue())
+
+    def samples(self, step: int, triples: Mapping[str, Any]) -> None:
+        """Write samples/step-XXXXXXXX.png: a row per task in order, LQ | output | GT."""
+        from trainer import grid
+
+        sheet = grid.compose([triples[task] for task in sorted(triples)])
+        files.write(self.path("samples", f"step-{step:08d}.png"), images.encode_png(sheet))
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Write numbers to TensorBoard."""
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(self.path("tensorboard"), purge_step=self._step or None)  # type: ignore[no-untyped-call]
+        for name, value in values.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+
+
+def identity(config: config_.Config, fingerprints: Mapping[str, str], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of config.json. fingerprints: of the training and reference index and the schedule."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "resolved": dict(resolved),
+        "fingerprints": dict(fingerprints),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("equimix", "torch", "numpy")},
+        },
+    }
+
+
+def write_identity(folder: str, content: Mapping[str, Any]) -> None:
+    """Write config.json."""
+    files.write(os.path.join(folder, "config.json"), (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_identity(folder: str) -> dict[str, Any] | None:
+    """Content of the folder's config.json, or None when there is none. Raises UserError when it is damaged."""
+    path = os.path.join(folder, "config.json")
+    try:
+        content: dict[str, Any] = json.loads(files.read(path))
+        return content
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def check_same(folder: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises UserError, naming the first difference, unless a run may go on under the `new` identity."""
+    found = config_.differences(old["config"], new["config"])
+    found += [
+        f"the {name} has changed (fingerprint {old['fingerprints'].get(name)}, now {value})"
+        for name, value in new["fingerprints"].items()
+        if old["fingerprints"].get(name) != value
+    ]
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"{folder}: cannot be resumed: {found[0]}{more}; give the same settings, or start another run")
+
+
+def prepare(folder: str, *, resume: bool) -> dict[str, Any] | None:
+    """The config.json that stands in the run folder, or None for a run that starts there.
+
+    Raises UserError for a folder in use unless `resume`, and then for one that is no run of ours.
+    """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder}: is a file; name a folder for the run with -o")
+    there = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    if there and not resume:
+        raise UserError(f"{folder}: exists already; go on with --resume, or name another folder with -o")
+    stored = read_identity(folder)
+    if there and stored is None:
+        raise UserError(f"{folder}: has files but no config.json, so it is no run that could be resumed")
+    return stored

@@ -1,0 +1,65 @@
+"""From a decoded pair to a square sample: crop, enlarge the LQ, pad, flip, transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from manifests import images
+from trainer.stream.plan import Slot
+from trainer.stream.reading import Pair, Pixels
+
+MARGIN = 2  # LQ pixels around the crop that bicubic interpolation looks at
+
+
+def cut(pair: Pair, scale: int, slot: Slot, crop: int) -> tuple[Pixels, Pixels]:
+    """LQ and GT of one slot, (crop, crop, 3) each, in the pixel type of their files.
+
+    An LQ that is smaller than its GT is enlarged by OpenCV's bicubic and clipped to its range: the crop equals that of
+    the enlarged whole. Sides of the GT that are shorter than the crop are continued by reflection, LQ and GT alike.
+    """
+    bottom, right = (min(at + crop, size) for at, size in zip((slot.top, slot.left), pair.gt.shape[:2], strict=True))
+    gt = pair.gt[slot.top : bottom, slot.left : right]
+    if scale == 1:
+        lq = pair.lq[slot.top : bottom, slot.left : right]
+    else:
+        lq = _enlarged(pair.lq, scale, slot.top, slot.left, bottom, right)
+    return _turn(_pad(lq, crop), slot), _turn(_pad(gt, crop), slot)
+
+
+def _enlarged(lq: Pixels, scale: int, top: int, left: int, bottom: int, right: int) -> Pixels:
+    """The GT's crop [top, bottom) x [left, right) of the LQ at GT size."""
+    above, before = max(top // scale - MARGIN, 0), max(left // scale - MARGIN, 0)
+    part = lq[above : bottom // scale + MARGIN, before : right // scale + MARGIN]
+    size = part.shape[1] * scale, part.shape[0] * scale
+    large = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_CUBIC)
+    rows, columns = bottom - top, right - left
+    top, left = top - above * scale, left - before * scale
+    return large[top : top + rows, left : left + columns]
+
+
+def _pad(pixels: Pixels, crop: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    if (height, width) == (crop, crop):
+        return pixels
+    return np.pad(pixels, ((0, crop - height), (0, crop - width), (0, 0)), mode="reflect")
+
+
+def _turn(pixels: Pixels, slot: Slot) -> Pixels:
+    if slot.flip_h:
+        pixels = pixels[:, ::-1]
+    if slot.flip_v:
+        pixels = pixels[::-1]
+    return pixels.transpose(1, 0, 2) if slot.rot90 else pixels
+
+
+def collate(samples: Sequence[Pixels]) -> Pixels:
+    """(crop, crop, 3) samples as (B, 3, crop, crop): uint8 when all are, else float32 in [0, 1]."""
+    exact = all(pixels.dtype == np.uint8 for pixels in samples)
+    height, width = samples[0].shape[:2]
+    out = np.empty((len(samples), 3, height, width), np.uint8 if exact else np.float32)
+    for place, pixels in zip(out, samples, strict=True):
+        place[...] = (pixels if exact else images.to_float(pixels)).transpose(2, 0, 1)
+    return out

@@ -1,0 +1,234 @@
+"""The plan's slots as tensors: the main process plans, workers read, decode and crop, and know nothing else.
+
+Every worker is told which rows and crops to make, so any number of them gives the same batches in the same order.
+Workers are started by a fork server that imports torch once: unlike a fork of the training process, that is safe with
+CUDA and with the threads of Arrow and fsspec. As with every such start, a script that trains must be importable
+(`if __name__ == "__main__":`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from manifests.errors import UserError
+from trainer.stream import crops, plan
+from trainer.stream.index import Index, Row
+from trainer.stream.plan import Slot
+from trainer.stream.reading import Reader
+
+Job = list[tuple[Slot, Row]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's samples, in the order of their slots.
+
+    lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB. They travel as `lq_pixels`, `gt_pixels`: uint8 when every file
+    of the batch has 8 bits a channel, else float32.
+    """
+
+    step: int
+    slots: list[Slot]
+    task: list[str]
+    pair_id: list[str]
+    lq_pixels: Tensor
+    gt_pixels: Tensor
+
+    @cached_property
+    def lq(self) -> Tensor:
+        """The inputs."""
+        return _unit(self.lq_pixels)
+
+    @cached_property
+    def gt(self) -> Tensor:
+        """The targets."""
+        return _unit(self.gt_pixels)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on `device`."""
+        return replace(
+            self,
+            lq_pixels=self.lq_pixels.to(device, non_blocking=True),
+            gt_pixels=self.gt_pixels.to(device, non_blocking=True),
+        )
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return pixels.to(torch.float32).div_(255.0) if pixels.dtype == torch.uint8 else pixels
+
+
+class _Worker(Dataset[Any]):
+    """What runs in a worker: from the job of one step to its two tensors."""
+
+    def __init__(self, crop: int) -> None:
+        self.crop = crop
+        self._reader: Reader | None = None
+
+    def __getitems__(self, job: Job) -> tuple[Tensor, Tensor] | UserError:
+        """(B, 3, crop, crop) LQ and GT, or the error that the main process shall raise."""
+        if self._reader is None:
+            self._reader = Reader()
+        try:
+            samples = [crops.cut(self._reader.pair(row), row.scale, slot, self.crop) for slot, row in job]
+        except UserError as error:
+            return error
+        lq, gt = (torch.from_numpy(crops.collate(side)) for side in zip(*samples, strict=True))
+        return lq, gt
+
+    def __getitem__(self, job: Job) -> tuple[Tensor, Tensor] | UserError:
+        return self.__getitems__(job)
+
+    def close(self) -> None:
+        """Close its files."""
+        if self._reader is not None:
+            self._reader.close()
+
+
+class _Jobs:
+    """The batch sampler: hands out the jobs of the current plan and remembers which are under way."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._steps: Iterator[list[Slot]] = iter(())
+        self.under_way: deque[Job] = deque()
+
+    def set(self, steps: Iterator[list[Slot]]) -> None:
+        """Go over to another plan."""
+        self._steps = steps
+        self.under_way.clear()
+
+    def __iter__(self) -> Iterator[Job]:
+        for slots in self._steps:
+            job = [(slot, self._index.rows[slot.row]) for slot in slots]
+            self.under_way.append(job)
+            yield job
+
+
+class Stream:
+    """Batches of an index, step by step, under weights that change between intervals.
+
+        >>> with Stream(index, batch=16, crop=128, seed=0, workers=2) as stream:  # doctest: +SKIP
+        ...     for batch in stream.batches(weights, cursors, 0, 1000, interval_start=0):
+        ...         loss(model(batch.lq), batch.gt)
+
+    batch: samples of a step. crop: side in GT pixels. workers: processes that read and decode; 0 does it here.
+    prefetch: steps that each worker is ahead, never past the `stop` of the call. Raises UserError when a scale of the
+    index does not divide the crop.
+    """
+
+    def __init__(self, index: Index, *, batch: int, crop: int, seed: int, workers: int = 0, prefetch: int = 2) -> None:
+        plan.check_crop(index, crop)
+        self.index, self.batch, self.crop, self.seed = index, batch, crop, seed
+        self.workers, self.prefetch = workers, prefetch
+        self._walks = plan.Walks(index, seed)
+        self._jobs = _Jobs(index)
+        self._worker = _Worker(crop)
+        self._loader: DataLoader[Any] | None = None
+        self._calls = 0
+
+    def batches(
+        self,
+        weights: Mapping[str, float],
+        cursors: Mapping[str, int],
+        start: int,
+        stop: int,
+        *,
+        interval_start: int,
+    ) -> Iterator[Batch]:
+        """The steps [start, stop), all in the weight interval that began at `interval_start`.
+
+        weights, cursors: per stratum; the cursors are those at `interval_start` (`plan.advance` gives the next
+        interval's). A new call ends an unfinished one. Raises UserError for a pair that cannot be read.
+        """
+        steps = plan.plan_steps(
+            self.index, weights, cursors, start, stop,
+            interval_start=interval_start, batch=self.batch, crop=self.crop, seed=self.seed, walks=self._walks,
+        )  # fmt: skip
+        self._calls += 1
+        return self._batches(self._calls, steps)
+
+    def _batches(self, call: int, steps: Iterator[list[Slot]]) -> Iterator[Batch]:
+        self._check_current(call)
+        self._jobs.set(steps)
+        results = self._made()
+        while (made := next(results, None)) is not None:
+            job = self._jobs.under_way.popleft()
+            if isinstance(made, UserError):
+                raise made
+            slots = [slot for slot, _ in job]
+            yield Batch(slots[0].step, slots, [row.task for _, row in job], [row.pair_id for _, row in job], *made)
+            self._check_current(call)
+
+    def _made(self) -> Iterator[tuple[Tensor, Tensor] | UserError]:
+        if not self.workers:
+            return map(self._worker.__getitems__, self._jobs)
+        if self._loader is None:
+            self._loader = _loader(self._worker, self._jobs, self.workers, self.prefetch)
+        return iter(self._loader)
+
+    def _check_current(self, call: int) -> None:
+        if call != self._calls:
+            raise RuntimeError("these batches ended when Stream.batches or Stream.close was called after them")
+
+    def close(self) -> None:
+        """End the workers and close the files; batches that are under way are lost. A later call starts anew."""
+        self._calls += 1
+        if self._loader is not None and (running := getattr(self._loader, "_iterator", None)) is not None:
+            running._shutdown_workers()
+        self._loader = None
+        self._worker.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _loader(worker: _Worker, jobs: _Jobs, workers: int, prefetch: int) -> DataLoader[Any]:
+    """A DataLoader whose workers stay between plans and leave the global random state alone."""
+    context = torch.multiprocessing.get_context(
+        "forkserver" if "forkserver" in torch.multiprocessing.get_all_start_methods() else "spawn"
+    )
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([__name__])
+    return DataLoader(
+        worker,
+        batch_sampler=jobs,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_as_is,
+        multiprocessing_context=context,
+        persistent_workers=True,
+        prefetch_factor=prefetch,
+        generator=torch.Generator(),
+        worker_init_fn=_watch_parent,
+    )
+
+
+def _watch_parent(_: int) -> None:
+    """Let this worker end when the training process dies, however it does.
+
+    Its own parent is the fork server, which would stay for as long as a worker does, and the worker with it.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _as_is(made: Any) -> Any:
+    return made
