@@ -67,7 +67,8 @@ def read_shards(folder: str) -> dict[str, dict[str, int]]:
     tally: Counter[tuple[str, str]] = Counter()
     try:
         for path in _parts(folder):
-            table = pq.ParquetFile(path).read(columns=COLUMNS)
+            with open(path, "rb") as file:
+                table = pq.ParquetFile(file).read(columns=COLUMNS)
             if lost := [name for name in COLUMNS if name not in table.column_names]:
                 raise MixerError(
                     f"{folder}: is no shard folder, it has no column {lost[0]!r}; 'curate shard' makes one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,8 @@ Checkpoint = Annotated[str, typer.Argument(help="Run folder (its newest checkpoi
 
 def main() -> None:
     """Console script: one clear line and an exit code for what a person can mend."""
+
+    logging.basicConfig(level=logging.WARNING, format="trainer: %(message)s")
 
     def translated() -> Any:
         from mixer.errors import MixerError

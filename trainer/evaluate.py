@@ -202,7 +202,8 @@ def enlarge(lq: npt.NDArray[Any], gt: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def quantise(output: npt.NDArray[np.float32], maximum: int = 255) -> npt.NDArray[Any]:
     """(H, W, 3) float → clamped to [0, 1] and rounded to uint8, or to uint16 for a `maximum` of 65535."""
     scaled = np.rint(np.clip(output, 0.0, 1.0) * np.float32(maximum))
-    return scaled.astype(np.uint8 if maximum == 255 else np.uint16)
+    pixels: npt.NDArray[Any] = scaled.astype(np.uint8 if maximum == 255 else np.uint16)
+    return pixels
 
 
 def centre(image: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:

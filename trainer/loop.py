@@ -83,6 +83,8 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
             state = _resume(out, state, model=model, ema=ema, optimizer=optimizer)
         book = records.Records(out, state.step)
         book.event("resume" if state.step else "start", step=state.step, device=device, threads=threads)
+        if state.metrics:
+            book.tables(state.schedule, state.metrics)  # a killed run may have written rows that come again
         save = _saver(config, out, model, ema, optimizer)
 
         stream = Stream(

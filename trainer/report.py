@@ -148,7 +148,8 @@ def _curves(rows: list[dict[str, Any]], tasks: list[str], colours: dict[str, str
         "Scores on the reference images since the first evaluation; hover for the score and its standard error",
         "Mean training loss per task since the evaluation before",
     )
-    return [(text, _html(figure)) for text, figure in zip(captions, (weights, scores, losses), strict=True)]
+    charts = zip(("weights", "scores", "losses"), captions, (weights, scores, losses), strict=True)
+    return [(text, _html(figure, name)) for name, text, figure in charts]
 
 
 def _figure(title: str, shape: str) -> Any:
@@ -174,9 +175,9 @@ def _line(figure: Any, name: str, colour: str, x: list[Any], y: list[Any], shape
     )  # fmt: skip
 
 
-def _html(figure: Any) -> str:
+def _html(figure: Any, name: str) -> str:
     settings = {"displaylogo": False, "responsive": True}
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=settings)
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=settings, div_id=name)
     return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,21 +33,27 @@ def mixer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def write_index(folder: Path, rows: Sequence[Mapping[str, object]], parts: int = 2) -> Path:
-    """A folder with manifest.json and Parquet parts that hold these rows."""
-    folder.mkdir(parents=True)
-    listed = []
-    size = -(-len(rows) // parts)
-    for number, start in enumerate(range(0, len(rows), size)):
-        name = f"part-{number:05d}.parquet"
-        pq.write_table(pa.Table.from_pylist(list(rows[start : start + size])), os.path.join(folder, name))
-        listed.append({"file": name})
-    (folder / "manifest.json").write_text(json.dumps({"schema_version": 1, "parts": listed}))
-    return folder
+@pytest.fixture
+def write_index(tmp_path: Path) -> Callable[..., str]:
+    """write_index(name, rows): a folder of that name with manifest.json and two Parquet parts that hold the rows."""
+
+    def write(name: str, rows: Sequence[Mapping[str, object]]) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        half = -(-len(rows) // 2)
+        listed = []
+        for number, start in enumerate(range(0, len(rows), half)):
+            part = f"part-{number:05d}.parquet"
+            pq.write_table(pa.Table.from_pylist(list(rows[start : start + half])), folder / part)
+            listed.append({"file": part})
+        (folder / "manifest.json").write_text(json.dumps({"schema_version": 1, "parts": listed}))
+        return str(folder)
+
+    return write
 
 
 @pytest.fixture
-def shard_folder(tmp_path: Path) -> Path:
+def shard_folder(write_index: Callable[..., str]) -> Path:
     """deblur: 3 + 1 train pairs in two shards; sr: 2 in one. Test, dropped and unsharded rows beside them."""
     rows = [("deblur", "train", "deblur-train-000000.tar", "kept")] * 3
     rows += [("deblur", "train", "deblur-train-000001.tar", "kept"), ("sr", "train", "sr-train-000000.tar", "kept")]
@@ -56,4 +61,4 @@ def shard_folder(tmp_path: Path) -> Path:
     rows += [("deblur", "train", "deblur-train-000001.tar", "dropped"), ("desnow", "train", None, "error")]
     names = ("task", "split", "shard", "status")
     table = [{"pair_id": f"{n:032x}", **dict(zip(names, row, strict=True))} for n, row in enumerate(rows)]
-    return write_index(tmp_path / "shards", table)
+    return Path(write_index("shards", table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from decimal import Decimal, localcontext
 
@@ -67,7 +68,7 @@ def test_each_step_is_equation_3(scores, raw, eta):
     state = rules.start("des", TASKS, {"eta": eta}, dict(zip(TASKS, raw, strict=True)))
     state, weights = rules.update(state, rows(scores[0]))
     assert list(weights.values()) == state["initial"]
-    for before, now in zip(scores, scores[1:], strict=False):
+    for before, now in itertools.pairwise(scores):
         expected = equation_3(list(weights.values()), before, now, eta)
         start = list(weights.values())
         state, weights = rules.update(state, rows(now))
@@ -122,5 +123,5 @@ def test_one_task_keeps_all():
 
 @pytest.mark.parametrize("eta", [0, -1, float("nan"), float("inf"), "0.3", True])
 def test_eta_must_be_a_number_above_0(eta):
-    with pytest.raises(MixerError, match="eta is .*, a number above 0 is needed"):
+    with pytest.raises(MixerError, match=r"eta is .*, a number above 0 is needed"):
         rules.start("des", TASKS, {"eta": eta})

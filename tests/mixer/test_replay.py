@@ -54,7 +54,7 @@ def test_replay_of_a_schedule_is_the_schedule(tmp_path: Path) -> None:
     assert schedule.read(path).rows() == rows
     assert replay(path, "des", output=again) == rows
     assert Path(path).read_bytes() == Path(again).read_bytes()
-    with pytest.raises(MixerError, match="again.parquet: exists already"):
+    with pytest.raises(MixerError, match=r"again\.parquet: exists already"):
         replay(path, output=again)
 
 
@@ -94,7 +94,7 @@ def test_step_refuses_to_count_twice_or_to_change_its_mind(tmp_path: Path) -> No
     assert step(*given_)["weights"] == {"deblur": 0.5, "sr": 0.5}
     before = state.read_text()
     assert rules.checked(json.loads(before))["params"] == {"eta": 0.1}
-    with pytest.raises(MixerError, match="is of interval 0, but .* awaits interval 1"):
+    with pytest.raises(MixerError, match=r"is of interval 0, but .* awaits interval 1"):
         step(*given_)
     scores.write_text('task,score\n"deblur",27\nsr,60\n')
     for other, said in [

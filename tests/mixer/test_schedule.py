@@ -42,7 +42,7 @@ def test_others_read_it(tmp_path: Path) -> None:
     frame = pd.read_parquet(path)
     assert list(frame.columns) == ["interval", "task", "score", "weight"]
     assert frame["interval"].dtype == "int64" and frame["weight"].dtype == frame["score"].dtype == "float64"
-    assert duckdb.sql(f"select count(*) from '{path}' where score is null").fetchone() == (1,)
+    assert duckdb.sql(f"select count(*) from '{path}' where score is null").fetchall() == [(1,)]
 
 
 def test_the_same_rows_give_the_same_bytes_and_a_longer_one_replaces_it(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_schedule_may_be_written_by_hand_as_csv(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("interval,task,weight\n0,1,0.25\n0,sr,0.75\n")
     assert schedule.read(str(path)).weights(3) == {"1": 0.25, "sr": 0.75}
-    with pytest.raises(MixerError, match="name it with .parquet"):
+    with pytest.raises(MixerError, match=r"name it with \.parquet"):
         schedule.write(str(path), ROWS)
 
 

@@ -101,6 +101,16 @@ def test_the_folder_holds_schedules_that_replay_and_a_page_that_opens_offline(tm
         simulate("mild", ["des"], 6, output=str(output))
 
 
+def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mixer.show.page", fails)
+    with pytest.raises(OSError, match="No space"):
+        simulate("mild", ["des"], 3, output=str(tmp_path / "sim"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_same_simulation_gives_the_same_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
         simulate("conflict", ["des"], 4, output=str(tmp_path / name))

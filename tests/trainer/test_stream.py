@@ -254,7 +254,9 @@ if __name__ == "__main__":
 def test_workers_end_when_the_run_is_killed(shards: str, tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    ended = subprocess.run([sys.executable, str(script), shards], stdout=subprocess.PIPE, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, str(script), shards], stdout=subprocess.PIPE, text=True, check=False, timeout=60
+    )
     assert ended.returncode == -signal.SIGKILL
     workers = [int(pid) for pid in ended.stdout.split()]
     assert len(workers) == 2

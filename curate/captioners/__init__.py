@@ -1,0 +1,1 @@
+"""Captioners, one module each: `NAME_VERSION`, `NEEDS` (columns) and `describe(row) -> sentence`."""

@@ -1,0 +1,31 @@
+"""What each signal means. Imports nothing, so that a command can check a name without loading anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal: its unit, its usual range, and which end is better (None: neither)."""
+
+    description: str
+    unit: str
+    low: float
+    high: float
+    higher_is_better: bool | None
+
+
+SIGNALS: dict[str, Signal] = {
+    "noise_sigma": Signal("standard deviation of fine noise in the flattest blocks", "8-bit levels", 0, 50, False),
+    "noise_coarse": Signal("the same at half resolution: correlated noise", "8-bit levels", 0, 50, False),
+    "sharpness": Signal("1 - perceptual blur (Crete et al. 2007)", "", 0, 1, True),
+    "effective_resolution": Signal("share of Nyquist below which the detail lies", "", 0, 1, True),
+    "blockiness": Signal("steps on an 8-pixel grid over steps elsewhere, minus 1", "", 0, 2, False),
+    "exposure": Signal("mean luma", "of full scale", 0, 1, None),
+    "highlight": Signal("95th percentile of luma", "of full scale", 0, 1, None),
+    "clipping": Signal("share of pixels at either end of the scale", "", 0, 1, False),
+    "contrast": Signal("standard deviation of luma", "of full scale", 0, 0.5, None),
+    "colorfulness": Signal("Hasler and Suesstrunk 2003", "", 0, 150, None),
+    "haze": Signal("mean dark channel (He et al. 2009)", "of full scale", 0, 1, False),
+}

@@ -1,0 +1,67 @@
+"""The trainer's calls as steps of a recipe: flat parameters in, and a step that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+
+def train(
+    manifest: str,
+    output: str,
+    *,
+    rule: str = "des",
+    eta: float | None = None,
+    schedule: str | None = None,
+    steps: int = 10_000,
+    interval: int = 1_000,
+    batch: int = 16,
+    crop: int = 128,
+    lr: float = 1e-3,
+    loss: str = "psnr",
+    model: str = "nafnet",
+    preset: str = "tiny",
+    seed: int = 0,
+    workers: int = 0,
+    threads: int | None = None,
+    reference_crop: int | None = None,
+) -> str:
+    """Train into the run folder `output`, resuming what is there; the parameters are those of `trainer run`.
+
+    reference_crop: evaluate D_ref on centre crops of so many pixels.
+    """
+    from trainer import config, loop
+
+    given: dict[str, dict[str, Any]] = {
+        "data": {"manifest": manifest, "batch": batch, "crop": crop, "workers": workers},
+        "model": {"name": model, "preset": preset},
+        "optimiser": {"steps": steps, "lr": lr, "loss": loss},
+        "mixture": {"rule": rule, "schedule": schedule, "params": {} if eta is None else {"eta": eta}},
+        "evaluation": {"interval": interval, "crop": reference_crop},
+        "run": {"seed": seed, "threads": threads},
+    }
+    return loop.run(config.build(given), output, resume=True).folder
+
+
+def evaluate(
+    checkpoint: str, manifest: str, output: str, *, split: str = "test", metrics: Sequence[str] = ("psnr", "ssim")
+) -> str:
+    """Score the run's newest checkpoint into the JSON `output`, anew."""
+    from trainer.evaluate import evaluate as call
+
+    _remove(output)
+    return call(checkpoint, manifest, split=split, metrics=metrics, output=output).path
+
+
+def report(run: str, output: str, *, evaluation: str | None = None) -> str:
+    """Write the run's report to `output`, anew."""
+    from trainer.report import report as call
+
+    _remove(output)
+    return call(run, evaluation=evaluation, output=output)
+
+
+def _remove(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)
