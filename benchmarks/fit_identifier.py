@@ -1,8 +1,8 @@
 """Fit the built-in identifier: `python -m benchmarks.fit_identifier [FOLDER ...]` writes curate/identifier.json.
 
 Clean photographs (those that scikit-image and scikit-learn install, and any in FOLDER) are resized, cropped and
-degraded at random, none, one or two types at a time; a logistic model per type learns from the signals. Figures are from
-folds that keep all versions of a photograph together.
+degraded at random, none, one or two types at a time; a logistic model per type learns from the signals. Figures come
+from folds that keep all versions of a photograph together.
 """
 
 from __future__ import annotations

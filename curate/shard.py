@@ -102,7 +102,7 @@ def _plan(source: Manifest, table: pa.Table, per_shard: int) -> list[Shard]:
 def _write_shard(one: Shard, *, output: str) -> pa.Table:
     """Write one tar atomically; returns where each of its samples lies, or why it is not there."""
     buffer = io.BytesIO()
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in one.samples:
             try:

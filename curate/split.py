@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curate import engine
 from curate.clusters import NEAR, Disjoint, join_equal, join_near, near_pairs
+from curate.cover import Ints, StuckError, cover
 from manifests import schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
-Rows = list[int]
+SPLITS = ("train", "ref", "test")
+ATTEMPTS = 32  # orders in which D_ref and test are drawn before it counts as impossible
+
+Bools = npt.NDArray[np.bool_]
+
+log = logging.getLogger("curate.split")
 
 
 def split(
@@ -25,132 +37,267 @@ def split(
     ref: int = 10,
     test: float = 0.1,
     seed: int = 0,
-    distance: int = NEAR,
+    phash_distance: int = NEAR,
 ) -> Manifest:
-    """Set `split` of the kept pairs to ref, test or train.
+    """Set `split` of the kept rows to ref, test or train. Other rows pass through untouched.
 
-    ref: pairs per task in D_ref, exactly; they are drawn from as few groups as possible, and the surplus pairs of those
-        groups are in no split. test: share of the groups (at least one per task). seed: which groups.
-    distance: groups whose GTs have equal content, or perceptual hashes at most this many bits apart, move together.
-    Raises UserError when it cannot be done, naming the task that has too little. Rows without an LQ have no split.
+    ref: pairs per task in D_ref, exactly. They come from as few groups as possible; the other rows of those groups are
+        in no split (null), and their number is logged.
+    test: below 1 the share of each task's groups, at least one; from 1 on the least number of pairs per task; 0 for no
+        test split. Pairs whose dataset prescribes `test` stay there, and their tasks get no more.
+    seed: which groups are drawn. The result does not depend on the order of the rows.
+    phash_distance: rows of one group, of equal content (GT or LQ), or with perceptual hashes of their GTs at most this
+        many bits of 64 apart move together, whatever their tasks.
+
+    GT-only rows follow their group into test or train; no task of D_ref counts them. Raises UserError when it cannot
+    be done, naming the task that lacks something, what it has, and what to do.
     """
     output = output or engine.default_output(manifest, "split")
     refuse_existing(output)
-    if not 0 < test < 1:
-        raise UserError(f"--test {test:g}: a share between 0 and 1", exit_code=2)
+    _check_options(ref, test, phash_distance)
     source = read(manifest)
     engine.require_rows(source)
     table = source.table()
-    splits = assign(table, ref=ref, test=test, seed=seed, distance=distance)
+    splits = assign(table, ref=ref, test=test, seed=seed, phash_distance=phash_distance)
     table = schema.set_column(table, "split", splits, pa.string())
-    check(table, ref, distance)
-    params = {"ref": ref, "test": test, "seed": seed, "distance": distance}
+    check(table, ref, phash_distance)
+    _announce(table, splits)
+    params = {"ref": ref, "test": test, "seed": seed, "phash_distance": phash_distance}
     stage = stage_entry("split", VERSION, params, [source])
-    return write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=table.num_rows)
+    return write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
 
 
-def assign(table: pa.Table, *, ref: int, test: float, seed: int, distance: int = NEAR) -> list[str | None]:
-    """The split of every row; independent of row order. See `split`."""
-    pairs = _pairs(table)
-    if not pairs:
-        raise UserError("no kept row has an LQ; run 'curate degrade', or ingest pairs with --lq")
-    tasks: list[str] = table.column("task").to_pylist()
-    ids: list[str] = table.column("pair_id").to_pylist()
-    wanted = dict.fromkeys(sorted({tasks[i] for i in pairs}), ref)
-    groups = _united(table, pairs, distance)
-    order = sorted(groups, key=lambda members: _hash(seed, min(ids[i] for i in members)))
-    refs = _choose(order, tasks, wanted, "D_ref")
-    rest = [members for members in order if members not in refs]
-    tests = _choose(rest, tasks, dict.fromkeys(wanted, 1), "the test split")
-    count = round(test * len(order))
-    tests += [members for members in rest if members not in tests][: max(0, count - len(tests))]
-    trains = [members for members in rest if members not in tests]
-    out: list[str | None] = [None] * len(ids)
-    for name, chosen in (("ref", refs), ("test", tests), ("train", trains)):
-        for i in (i for members in chosen for i in members):
-            out[i] = name
-    _trim(out, tasks, ids, ref, seed)
-    lacking = set(wanted) - {tasks[i] for i in pairs if out[i] == "train"}
-    if lacking:
-        raise UserError(
-            f"task {min(lacking)!r}: no group is left for train after D_ref and test took theirs "
-            f"({len(order)} groups in all); add data, or lower --ref or --test"
-        )
+def _check_options(ref: int, test: float, phash_distance: int) -> None:
+    if ref < 1:
+        raise UserError(f"--ref {ref}: pairs per task, 1 or more", exit_code=2)
+    if not (0 <= test < 1 or (math.isfinite(test) and test == int(test) and test >= 1)):
+        raise UserError(f"--test {test:g}: a share below 1, or a whole number of pairs per task", exit_code=2)
+    if not 0 <= phash_distance <= 16:
+        raise UserError(f"phash_distance {phash_distance}: 0 to 16 of 64 bits", exit_code=2)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The kept rows: their numbers in the table, what identifies them, and the cluster (0..C-1) that each is in."""
+
+    rows: list[int]
+    ids: list[str]
+    tasks: list[str | None]  # None for GT-only rows
+    pinned: list[bool]  # prescribed test
+    gt: list[str | None]
+    cluster: list[int]
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks that have pairs, sorted."""
+        return sorted({task for task in self.tasks if task is not None})
+
+
+def assign(
+    table: pa.Table, *, ref: int = 10, test: float = 0.1, seed: int = 0, phash_distance: int = NEAR
+) -> list[str | None]:
+    """The split of every row of `table`, in its order; see `split`."""
+    kept = _kept(table, phash_distance)
+    if not kept.names:
+        raise UserError("no kept row has an LQ: run 'curate degrade', or ingest pairs with --lq")
+    pairs_CxT = _pairs_per_cluster(kept)
+    pinned_C = _pinned_clusters(kept, pairs_CxT)
+    _require_groups(kept, pairs_CxT, pinned_C, ref, test)
+    order_C = _order(kept, len(pairs_CxT), seed)
+    refs, tests = _draw(kept, pairs_CxT, pinned_C, order_C, ref, test)
+    place = dict.fromkeys(refs, "ref") | dict.fromkeys([*tests, *np.flatnonzero(pinned_C).tolist()], "test")
+    out: list[str | None] = table.column("split").to_pylist()
+    for row, cluster in zip(kept.rows, kept.cluster, strict=True):
+        out[row] = place.get(cluster, "train")
+    for row in _surplus(kept, set(refs), ref, seed):
+        out[row] = None
     return out
 
 
-def check(table: pa.Table, ref: int, distance: int = NEAR) -> None:
-    """Raises UserError unless splits share no group, GT content or near-equal GT, and D_ref is equal over tasks."""
-    rows = [row for row in table.select(["split", "task", "group", "gt_sha256", "phash"]).to_pylist() if row["split"]]
-    for name in ("group", "gt_sha256"):
-        owner: dict[str, str] = {}
-        for row in rows:
-            if row[name] and owner.setdefault(row[name], row["split"]) != row["split"]:
-                raise UserError(f"{name} {row[name]} is in two splits: {owner[row[name]]} and {row['split']}")
-    hashes = {row["phash"]: row["split"] for row in rows if row["phash"]}
-    names = list(hashes)
-    for a, b in near_pairs(names, distance):
-        if hashes[names[a]] != hashes[names[b]]:
-            raise UserError(f"near-equal GTs (phash {names[a]}, {names[b]}) are in two splits")
-    counts = Counter(row["task"] for row in rows if row["split"] == "ref")
-    if uneven := [task for task in {row["task"] for row in rows} if counts[task] != ref]:
-        raise UserError(f"D_ref has {counts[min(uneven)]} pairs of {min(uneven)!r} where {ref} are wanted")
+def _kept(table: pa.Table, distance: int) -> _Kept:
+    column = {name: table.column(name).to_pylist() for name in schema.CORE if name != "decisions"}
+    rows = [i for i, status in enumerate(column["status"]) if status == "kept"]
+
+    def of(name: str) -> list[Any]:
+        return [column[name][i] for i in rows]
+
+    lq, tasks = of("lq_path"), of("task")
+    if nameless := [i for i, path, task in zip(rows, lq, tasks, strict=True) if path and not task]:
+        raise UserError(f"row {nameless[0]}: a pair without a task; name it with 'curate ingest --task'")
+    paired = [task if path else None for path, task in zip(lq, tasks, strict=True)]
+    kept = _Kept(rows, of("pair_id"), paired, _pinned(paired, of("split")), of("gt_sha256"), [])
+    kept.cluster.extend(_clusters(of("group"), kept.gt, of("lq.sha256"), of("phash"), distance))
+    return kept
 
 
-def _pairs(table: pa.Table) -> Rows:
-    columns = (table.column("status").to_pylist(), table.column("lq_path").to_pylist())
-    return [i for i, (status, lq) in enumerate(zip(*columns, strict=True)) if status == "kept" and lq]
+def _pinned(tasks: Sequence[str | None], splits: Sequence[str | None]) -> list[bool]:
+    """Which pairs must stay in test: those prescribed so, unless their task has no others to learn from."""
+    free = {task for task, split in zip(tasks, splits, strict=True) if split != "test"} - {None}
+    for task in sorted({t for t, s in zip(tasks, splits, strict=True) if t is not None and s == "test"} - free):
+        log.warning(
+            "%s: its dataset prescribes test for every pair and there are no others, so D_ref and train are drawn "
+            "from them: scores on it are not comparable with published ones",
+            task,
+        )
+    return [s == "test" and (t is None or t in free) for t, s in zip(tasks, splits, strict=True)]
 
 
-def _united(table: pa.Table, pairs: Rows, distance: int) -> list[Rows]:
-    """Sets of rows that must stay together: by group, GT content (an LQ may be another's GT) and perceptual hash."""
-    column = {n: table.column(n).to_pylist() for n in ("group", "gt_sha256", "lq.sha256", "phash")}
-    sets = Disjoint(len(pairs))
-    join_equal(sets, [column["group"][i] for i in pairs])
-    join_equal(sets, [column["gt_sha256"][i] for i in pairs])
-    join_near(sets, [column["phash"][i] for i in pairs], distance)
-    owner = {column["gt_sha256"][i]: position for position, i in enumerate(pairs)}
-    for position, i in enumerate(pairs):
-        if column["lq.sha256"][i] in owner:
-            sets.join(position, owner[column["lq.sha256"][i]])
-    members: dict[int, Rows] = {}
-    for position, i in enumerate(pairs):
-        members.setdefault(sets.find(position), []).append(i)
-    return list(members.values())
+def _pinned_clusters(kept: _Kept, pairs_CxT: Ints) -> Bools:
+    """(C,) clusters that go to test whole. A GT-only row says so only where its cluster has no pairs."""
+    pinned_C = np.zeros(len(pairs_CxT), np.bool_)
+    for cluster, task, pin in zip(kept.cluster, kept.tasks, kept.pinned, strict=True):
+        pinned_C[cluster] |= pin and (task is not None or not pairs_CxT[cluster].any())
+    return pinned_C
 
 
-def _choose(order: Sequence[Rows], tasks: Sequence[str], wanted: Mapping[str, int], what: str) -> list[Rows]:
-    """Few groups that together have `wanted` pairs of every task: greedy, the group that fills most comes first."""
-    need = dict(wanted)
-    chosen: list[Rows] = []
-    left = [(members, Counter(tasks[i] for i in members)) for members in order]
-    while any(need.values()):
-        gains = [sum(min(count[task], need[task]) for task in need) for _, count in left]
-        best = max(range(len(left)), key=lambda k: (gains[k], -len(left[k][0]), -k), default=None)
-        if best is None or gains[best] == 0:
-            task = next(task for task, number in need.items() if number)
-            have = sum(1 for members in order for i in members if tasks[i] == task)
+def _clusters(
+    groups: Sequence[str | None],
+    gt: Sequence[str | None],
+    lq: Sequence[str | None],
+    phashes: Sequence[str | None],
+    distance: int,
+) -> list[int]:
+    """Cluster number of every row. Content joins in any role: the GT of one row may be the LQ of another."""
+    n = len(groups)
+    sets = Disjoint(2 * n)  # a second node per row stands for its LQ
+    join_equal(sets, groups)
+    join_equal(sets, [*gt, *lq])
+    for i in range(n):
+        sets.join(i, n + i)
+    join_near(sets, phashes, distance)
+    number: dict[int, int] = {}
+    return [number.setdefault(sets.find(i), len(number)) for i in range(n)]
+
+
+def _pairs_per_cluster(kept: _Kept) -> Ints:
+    """(C, T) pairs of each task in each cluster."""
+    column = {task: t for t, task in enumerate(kept.names)}
+    pairs_CxT = np.zeros((max(kept.cluster) + 1, len(column)), np.int64)
+    for cluster, task in zip(kept.cluster, kept.tasks, strict=True):
+        if task is not None:
+            pairs_CxT[cluster, column[task]] += 1
+    return pairs_CxT
+
+
+def _require_groups(kept: _Kept, pairs_CxT: Ints, pinned_C: Bools, ref: int, test: float) -> None:
+    """What any solution needs, checked first, so that the message names the plain cause."""
+    for t, task in enumerate(kept.names):
+        free = pairs_CxT[~pinned_C, t]
+        groups, pairs = int(np.count_nonzero(free)), int(free.sum())
+        tested = test > 0 and not pairs_CxT[pinned_C, t].any()
+        need = 3 if tested else 2
+        if groups < need:
+            parts = "D_ref, test and train" if tested else "D_ref and train"
             raise UserError(
-                f"task {task!r}: {what} needs {wanted[task]} pairs, {have} are there in groups of their own; "
-                "add data, cut more crops, or lower --ref"
+                f"task {task!r}: has {groups} group(s) of photographs ({pairs} pairs) where {parts} need one each: add "
+                "photographs, or leave the task out"
             )
-        members, count = left.pop(best)
-        chosen.append(members)
-        need = {task: max(0, number - count[task]) for task, number in need.items()}
-    return chosen
+        if pairs < ref + need - 1:
+            raise UserError(
+                f"task {task!r}: has {pairs} pairs, too few for {ref} in D_ref and some to train on: add photographs, "
+                "cut more crops, or lower --ref"
+            )
 
 
-def _trim(out: list[str | None], tasks: Sequence[str], ids: Sequence[str], ref: int, seed: int) -> None:
-    """Leave exactly `ref` pairs per task in D_ref; the surplus of its groups is in no split."""
-    by_task: dict[str, Rows] = {}
-    for i in sorted((i for i, name in enumerate(out) if name == "ref"), key=lambda i: _hash(seed, ids[i])):
-        by_task.setdefault(tasks[i], []).append(i)
-    for i in _surplus(by_task.values(), ref):
-        out[i] = None
+def _order(kept: _Kept, clusters: int, seed: int) -> Ints:
+    """(C,) rank of each cluster in a seeded order that depends on its content alone."""
+    first: dict[int, str] = {}
+    for cluster, one in zip(kept.cluster, kept.ids, strict=True):
+        first[cluster] = min(one, first.get(cluster, one))
+    rank_C = np.empty(clusters, np.int64)
+    rank_C[sorted(range(clusters), key=lambda c: _hash(seed, first[c]))] = np.arange(clusters)
+    return rank_C
 
 
-def _surplus(rows: Iterable[Rows], ref: int) -> Iterable[int]:
-    return (i for members in rows for i in members[ref:])
+def _draw(
+    kept: _Kept, pairs_CxT: Ints, pinned_C: Bools, order_C: Ints, ref: int, test: float
+) -> tuple[list[int], list[int]]:
+    """Clusters of D_ref and of test. Greedy, few clusters; when stuck, again in another order, up to ATTEMPTS times."""
+    has_CxT = (pairs_CxT > 0).astype(np.int64)
+    untested_T = ((test > 0) & ~has_CxT[pinned_C].any(axis=0)).astype(np.int64)  # 1 where a test split is to be drawn
+    amount_CxT, least = (pairs_CxT, int(test)) if test >= 1 else (has_CxT, 1)
+    share_T: Ints = np.rint(0 if test >= 1 else test * has_CxT.sum(axis=0)).astype(np.int64) * untested_T
+    one_T: Ints = np.ones_like(untested_T)
+    problem = None
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng(attempt) if attempt else None
+        free_C, what = ~pinned_C, f"D_ref needs {ref} pairs"
+        try:
+            refs = cover(pairs_CxT, ref * one_T, free_C, order_C, spare_T=one_T + untested_T, rng=rng)
+            free_C[refs] = False
+            what = f"the test split needs {least} {'pairs' if test >= 1 else 'group'}"
+            tests = cover(amount_CxT, least * untested_T, free_C, order_C, spare_T=one_T, rng=rng)
+            free_C[tests] = False
+            more_T: Ints = np.maximum(share_T - amount_CxT[tests].sum(axis=0), 0)
+            return refs, tests + cover(amount_CxT, more_T, free_C, order_C, spare_T=one_T, strict=False)
+        except StuckError as stuck:
+            problem = problem or _stuck(kept.names[stuck.task], what, stuck, pairs_CxT[~pinned_C, stuck.task])
+    raise UserError(problem or "no split was found")
+
+
+def _stuck(task: str, what: str, stuck: StuckError, pairs_C: Ints) -> str:
+    return (
+        f"task {task!r}: {what}, {stuck.missing} could not be found among its {np.count_nonzero(pairs_C)} groups "
+        f"({pairs_C.sum()} pairs) without taking the last ones that other splits need: add photographs, cut more "
+        "crops, or lower --ref or --test"
+    )
+
+
+def _surplus(kept: _Kept, refs: set[int], ref: int, seed: int) -> list[int]:
+    """Rows of the reference clusters that are not among the `ref` of their task. Distinct GTs and groups come first."""
+    by_task: dict[str | None, list[int]] = {}
+    for k in sorted((k for k, c in enumerate(kept.cluster) if c in refs), key=lambda k: _hash(seed, kept.ids[k])):
+        by_task.setdefault(kept.tasks[k], []).append(k)
+    surplus = by_task.pop(None, [])
+    for members in by_task.values():
+        same_gt: Counter[str | None] = Counter()
+        same_cluster: Counter[int] = Counter()
+        turn: dict[int, tuple[int, int]] = {}
+        for k in members:
+            turn[k] = (same_gt[kept.gt[k]], same_cluster[kept.cluster[k]])
+            same_gt[kept.gt[k]] += 1
+            same_cluster[kept.cluster[k]] += 1
+        surplus += sorted(members, key=turn.__getitem__)[ref:]
+    return [kept.rows[k] for k in surplus]
+
+
+def check(table: pa.Table, ref: int, phash_distance: int = NEAR) -> None:
+    """Raises UserError unless the splits of the kept rows share no group, content or near-equal GT, D_ref has `ref`
+    pairs of every task and nothing else, and every task can be trained on.
+    """
+    names = ["split", "status", "task", "lq_path", "group", "gt_sha256", "lq.sha256", "phash"]
+    rows = [row for row in table.select(names).to_pylist() if row["status"] == "kept" and row["split"] in SPLITS]
+    _check_apart("group", [(row["group"], row["split"]) for row in rows])
+    contents = [(row[name], row["split"]) for row in rows for name in ("gt_sha256", "lq.sha256")]
+    _check_apart("content", contents)
+    hashes = _check_apart("phash", [(row["phash"], row["split"]) for row in rows])
+    near = list(hashes)
+    for a, b in near_pairs(near, phash_distance):
+        if hashes[near[a]] != hashes[near[b]]:
+            raise UserError(f"near-equal GTs (phash {near[a]} and {near[b]}) are in two splits")
+    counts = Counter((row["split"], row["task"]) for row in rows if row["lq_path"])
+    if sum(row["split"] == "ref" and not row["lq_path"] for row in rows):
+        raise UserError("D_ref has a row without an LQ")
+    for task in sorted({task for _, task in counts}):
+        if counts["ref", task] != ref:
+            raise UserError(f"task {task!r}: D_ref has {counts['ref', task]} pairs where {ref} are wanted")
+        if not counts["train", task]:
+            raise UserError(f"task {task!r}: no pairs are left to train on; add photographs")
+
+
+def _check_apart(what: str, keys: Sequence[tuple[str | None, str]]) -> Mapping[str, str]:
+    """key → split; raises UserError when a key is in two splits."""
+    owner: dict[str, str] = {}
+    for key, name in keys:
+        if key is not None and owner.setdefault(key, name) != name:
+            raise UserError(f"{what} {key} is in two splits: {owner[key]} and {name}")
+    return owner
+
+
+def _announce(table: pa.Table, splits: Sequence[str | None]) -> None:
+    kept = [s for s, status in zip(splits, table.column("status").to_pylist(), strict=True) if status == "kept"]
+    if unused := kept.count(None):
+        log.warning("%d rows are in no split: the surplus of the reference groups", unused)
 
 
 def _hash(seed: int, text: str) -> str:

@@ -24,11 +24,11 @@ def shards(schedule_path: str, folder: str, output: str | None = None) -> Schedu
     """
     if output is not None:
         files.refuse_existing(output)
+    tasks, samples = schedule.read(schedule_path), read_shards(folder)
     try:
-        made = shard_schedule(schedule.read(schedule_path), read_shards(folder))
+        made = shard_schedule(tasks, samples)
     except MixerError as error:
-        known = str(error).startswith((schedule_path, folder))
-        raise MixerError(str(error) if known else f"{schedule_path} does not fit {folder}: {error}") from None
+        raise MixerError(f"{schedule_path} does not fit {folder}: {error}") from None
     if output is not None:
         schedule.write(output, made.rows())
     return made

@@ -126,9 +126,9 @@ def score(
 
 
 def summarise(scored: Sequence[Scored]) -> list[Summary]:
-    """Means and standard errors, a row per task and metric in the order of first appearance."""
+    """Means and standard errors, a row per task and metric, tasks in alphabetical order."""
     out = []
-    for task, metric in dict.fromkeys((one.task, one.metric) for one in scored):
+    for task, metric in sorted(dict.fromkeys((one.task, one.metric) for one in scored), key=lambda pair: pair[0]):
         mine = [one for one in scored if one.task == task and one.metric == metric]
         values = [one.value for one in mine if one.value is not None]
         inputs = [one.lq for one in mine if one.lq is not None]

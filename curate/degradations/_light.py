@@ -36,7 +36,8 @@ def to_linear(codes: Image) -> Float:
 def to_srgb(light: npt.NDArray[np.floating]) -> Image:
     """Linear light (clipped to [0, 1]) → uint8 sRGB, same shape."""
     index = np.rint(np.clip(light, 0.0, 1.0) * 65535.0).astype(np.uint16)
-    return _code_table()[index]
+    coded: Image = _code_table()[index]
+    return coded
 
 
 def lerp(low: float, high: float, amount: float) -> float:
@@ -70,7 +71,7 @@ def splat(points: npt.NDArray[np.floating]) -> Float:
         for dy in (0, 1):
             weight = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1])
             np.add.at(kernel, (base[:, 1] + reach + dy, base[:, 0] + reach + dx), weight)
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def segment(length: float, angle: float) -> Float:
@@ -84,7 +85,7 @@ def disk(radius: float) -> Float:
     reach = int(np.ceil(radius))
     grid = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
     cover = np.clip(radius + 0.5 - grid, 0.0, 1.0)
-    return (cover / cover.sum()).astype(np.float32)
+    return np.asarray(cover / cover.sum(), np.float32)
 
 
 def convolve(light: Float, kernel: Float) -> Float:

@@ -109,10 +109,10 @@ def blockiness(gray: Gray) -> float:
         second = np.abs(np.diff(gray, n=3, axis=axis))  # a step stands out of smooth shading in third differences
         profile = np.minimum(second, 24).mean(axis=1 - axis)
         profile = profile[: profile.size // 8 * 8].reshape(-1, 8).mean(axis=0)
-        peak = float(profile.max())
+        peak = float(np.max(profile))
         others = float(np.median(profile))
         found.append(peak / others - 1 if others > 1e-3 else 0.0)
-    return float(min(np.mean(found), 10.0))
+    return min(float(np.mean(found)), 10.0)
 
 
 def colorfulness(rgb: npt.NDArray[np.uint8]) -> float:
@@ -131,7 +131,7 @@ def haze(rgb: npt.NDArray[np.uint8]) -> float:
 
 def _blocks(values: Gray, rows: int, columns: int) -> Gray:
     cut = values[: rows * BLOCK, : columns * BLOCK]
-    return cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _centre(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

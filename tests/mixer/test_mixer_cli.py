@@ -120,6 +120,12 @@ def test_shards(mixer: Mixer, shard_folder: Path) -> None:
     assert schedule.read("shard_schedule.parquet").weights(0)["deblur-train-000000.tar"] == 0.375
 
 
+def test_a_schedule_that_does_not_fit_its_shards_is_named(mixer: Mixer, shard_folder: Path) -> None:
+    Path("weights.csv").write_text("interval,task,weight\n0,deblur,1\n")
+    code, _, err = mixer("shards", "weights.csv", shard_folder.name)  # 'shards', as a message begins as well
+    assert code == 1 and err.startswith("mixer: weights.csv does not fit shards: shards of task 'sr' have no weight")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

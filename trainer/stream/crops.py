@@ -48,11 +48,9 @@ def _pad(pixels: Pixels, crop: int) -> Pixels:
 
 
 def _turn(pixels: Pixels, slot: Slot) -> Pixels:
-    if slot.flip_h:
-        pixels = pixels[:, ::-1]
-    if slot.flip_v:
-        pixels = pixels[::-1]
-    return pixels.transpose(1, 0, 2) if slot.rot90 else pixels
+    if slot.flip_h or slot.flip_v:
+        pixels = cv2.flip(pixels, -1 if slot.flip_h and slot.flip_v else int(slot.flip_h))
+    return cv2.transpose(pixels) if slot.rot90 else pixels
 
 
 def collate(samples: Sequence[Pixels]) -> Pixels:
@@ -60,6 +58,7 @@ def collate(samples: Sequence[Pixels]) -> Pixels:
     exact = all(pixels.dtype == np.uint8 for pixels in samples)
     height, width = samples[0].shape[:2]
     out = np.empty((len(samples), 3, height, width), np.uint8 if exact else np.float32)
-    for place, pixels in zip(out, samples, strict=True):
-        place[...] = (pixels if exact else images.to_float(pixels)).transpose(2, 0, 1)
+    for planes, pixels in zip(out, samples, strict=True):
+        for channel, plane in enumerate(planes):
+            cv2.extractChannel(pixels if exact else images.to_float(pixels), channel, plane)
     return out

@@ -43,13 +43,16 @@ class Rows(Sequence[Row]):
     """The pairs, as columns; a `Row` is made when it is asked for."""
 
     def __init__(self, table: pa.Table, manifest: tables.Manifest, strata: str) -> None:
-        self._manifest, self._strata = manifest, strata
-        self._text = {name: table.column(name).combine_chunks() for name in ("pair_id", "group", "lq_path", "gt_path")}
-        self._named = {name: _encoded(table.column(name)) for name in ("task", "subtask", "dataset", "shard")}
-        self._number = {name: _integers(table.column(name)) for name in ("scale", "width", "height", *PLACES)}
+        self._manifest, self._of_shard = manifest, strata == "shard"
+        self._text = [table.column(name).combine_chunks() for name in ("pair_id", "group", "lq_path", "gt_path")]
+        named = [_encoded(table.column(name)) for name in ("task", "subtask", "dataset", "shard")]
+        self._names = [names for names, _ in named]
+        self._urls = [name and files.join(manifest.path, name) for name in self._names[3]]
+        numbers = [_integers(table.column(name)) for name in ("scale", "width", "height", *PLACES)]
+        self._number = np.stack([*(codes for _, codes in named), *numbers], axis=1)
 
     def __len__(self) -> int:
-        return len(self._text["pair_id"])
+        return len(self._number)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -66,19 +69,16 @@ class Rows(Sequence[Row]):
         return map(self._row, range(len(self)))
 
     def _row(self, index: int) -> Row:
-        text = {name: column[index].as_py() for name, column in self._text.items()}
-        task, subtask, dataset, shard = (names[codes[index]] for names, codes in self._named.values())
-        stratum = shard if self._strata == "shard" else task
-        scale, width, height, *place = (int(column[index]) for column in self._number.values())
+        pair_id, group, lq_path, gt_path = (column[index].as_py() for column in self._text)
+        *codes, scale, width, height, lq_at, lq_size, gt_at, gt_size = self._number[index].tolist()
+        task, subtask, dataset, shard = (names[code] for names, code in zip(self._names, codes, strict=True))
         if shard is None:
-            lq, gt = (Member(self._manifest.locate(dataset, text[one]), 0, -1) for one in ("lq_path", "gt_path"))
+            lq, gt = (Member(self._manifest.locate(dataset, path), 0, -1) for path in (lq_path, gt_path))
         else:
-            url = files.join(self._manifest.path, shard)
-            lq, gt = Member(url, *place[:2]), Member(url, *place[2:])
-        return Row(
-            text["pair_id"], task, subtask or "", dataset, text["group"] or "", stratum,
-            scale, width, height, shard, lq, gt,
-        )  # fmt: skip
+            url = self._urls[codes[3]]
+            lq, gt = Member(url, lq_at, lq_size), Member(url, gt_at, gt_size)
+        stratum = shard if self._of_shard else task
+        return Row(pair_id, task, subtask or "", dataset, group or "", stratum, scale, width, height, shard, lq, gt)
 
 
 @dataclass(eq=False)

@@ -65,7 +65,7 @@ class Batch:
 
 
 def _unit(pixels: Tensor) -> Tensor:
-    return pixels.to(torch.float32).div_(255.0) if pixels.dtype == torch.uint8 else pixels
+    return pixels.div(255.0) if pixels.dtype == torch.uint8 else pixels
 
 
 class _Worker(Dataset[Any]):

@@ -1,0 +1,70 @@
+"""The `curate` command: what a person sees."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ("ingest", "merge", "degrade", "score", "filter", "identify", "caption", "split", "shard", "report")
+
+
+def test_every_command_has_an_example(command):
+    code, out, _ = command("curate", "--help")
+    assert code == 0
+    for name in COMMANDS:
+        assert name in out
+        assert f"Example: curate {name}" in command("curate", name, "--help")[1]
+
+
+@pytest.mark.parametrize("name", ["curate", "mixer", "trainer", "pipelines"])
+def test_help_loads_nothing_heavy(name):
+    code = f"import sys; from {name}.cli import app; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "pyiqa", "dask", "pandas", "cv2", "numpy", "pyarrow"} & set(loaded)
+
+
+def test_the_commands_work_in_order_with_no_path_given(command, hazy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(
+        "curate", "ingest", "data", "--gt", "clear/{id}.png", "--task", "clean", "--score", "signals"
+    )
+    assert (code, "6" in out) == (0, True), err
+    assert command("curate", "filter", "--iqa", "piqe")[0] == 0
+    assert command("curate", "caption")[0] == 0
+    assert command("curate", "identify", "manifest-caption", "-o", "i")[0] == 0
+    assert command("curate", "degrade", "--task", "denoise", "--crop", "96", "--crops", "2")[0] == 0
+    assert command("curate", "split", "manifest-degrade", "--ref", "2", "--test", "0.2", "-o", "s")[0] == 0
+    assert command("curate", "shard", "s", "-o", "shards")[0] == 0
+    assert command("curate", "merge", "manifest-filter", "i", "-o", "both")[0] == 0
+    code, out, _ = command("curate", "report", "shards")
+    assert (code, out.strip()) == (0, "shards-report.html")
+    code, _, err = command("curate", "filter", "--iqa", "piqe")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "exists already" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["filter", "none", "--iqa", "piqe"], 1, "no such manifest"),
+        (["filter", "data", "--iqa", "piqe"], 1, "not a manifest"),
+        (["ingest", "none", "--gt", "{id}.png", "--task", "t"], 1, "no such folder"),
+        (["ingest", "data", "--gt", "{id}.png", "--task", "t"], 1, "none of its 18 image files"),
+        (["filter", "m", "--iqa", "musik"], 2, "did you mean musiq"),
+        (["filter", "m", "--min", "piqe"], 2, "write it as NAME=VALUE"),
+        (["filter", "m", "--min", "piqe=abc"], 2, "is not a number"),
+        (["degrade", "m", "--task", "melt"], 2, "unknown task 'melt'"),
+        (["degrade", "m", "--task", "sr:x3"], 2, "unknown subtask"),
+        (["degrade", "m", "--crop", "100"], 2, "multiple of 8"),
+        (["shard", "m"], 1, "run 'curate split' first"),
+        (["split", "m", "--test", "2"], 2, "between 0 and 1"),
+        (["merge", "m"], 2, "two manifests or more"),
+    ],
+)
+def test_bad_input_is_one_line(command, hazy, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert command("curate", "ingest", "data", "--gt", "clear/{id}.png", "--task", "clean", "-o", "m")[0] == 0
+    found, _, err = command("curate", *arguments)
+    assert (found, err.count("\n")) == (code, 1), err
+    assert message in err
+    assert err.startswith("curate: ")
