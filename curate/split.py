@@ -214,7 +214,8 @@ def _draw(
 ) -> tuple[list[int], list[int]]:
     """Clusters of D_ref and of test. Greedy, few clusters; when stuck, again in another order, up to ATTEMPTS times."""
     has_CxT = (pairs_CxT > 0).astype(np.int64)
-    untested_T = ((test > 0) & ~has_CxT[pinned_C].any(axis=0)).astype(np.int64)  # 1 where a test split is to be drawn
+    # 1 for tasks that test groups are to be drawn for
+    untested_T: Ints = np.where(has_CxT[pinned_C].any(axis=0), 0, int(test > 0)).astype(np.int64)
     amount_CxT, least = (pairs_CxT, int(test)) if test >= 1 else (has_CxT, 1)
     share_T: Ints = np.rint(0 if test >= 1 else test * has_CxT.sum(axis=0)).astype(np.int64) * untested_T
     one_T: Ints = np.ones_like(untested_T)

@@ -57,7 +57,7 @@ def test_the_commands_work_in_order_with_no_path_given(command, hazy, tmp_path, 
         (["degrade", "m", "--task", "sr:x3"], 2, "unknown subtask"),
         (["degrade", "m", "--crop", "100"], 2, "multiple of 8"),
         (["shard", "m"], 1, "run 'curate split' first"),
-        (["split", "m", "--test", "2"], 2, "between 0 and 1"),
+        (["split", "m", "--test", "-1"], 2, "a share below 1"),
         (["merge", "m"], 2, "two manifests or more"),
     ],
 )
