@@ -254,7 +254,7 @@ def split(
     manifest: ManifestPath = "manifest",
     output: Output = None,
     ref: Annotated[int, typer.Option(min=1, help="Pairs per task in D_ref.")] = 10,
-    test: Annotated[float, typer.Option(help="Share of the groups that go to the test split.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the groups, or (from 1) pairs per task.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Which groups are drawn.")] = 0,
 ) -> None:
     """Split into D_ref (an equal number per task), test and train; whole groups move, across all tasks.

@@ -188,9 +188,10 @@ def _require_groups(kept: _Kept, pairs_CxT: Ints, pinned_C: Bools, ref: int, tes
         need = 3 if tested else 2
         if groups < need:
             parts = "D_ref, test and train" if tested else "D_ref and train"
+            beside = " beside the prescribed test" if pinned_C.any() else ""
             raise UserError(
-                f"task {task!r}: has {groups} group(s) of photographs ({pairs} pairs) where {parts} need one each: add "
-                "photographs, or leave the task out"
+                f"task {task!r}: has {groups} group(s) of photographs ({pairs} pairs){beside} where {parts} need one "
+                "each: add photographs, or leave the task out"
             )
         if pairs < ref + need - 1:
             raise UserError(

@@ -85,8 +85,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
 def _decode_8(opened: PILImage.Image, form: str) -> Image:
     mode = opened.mode
     opened.load()
-    upright = ImageOps.exif_transpose(opened)
-    converted = form in ("TIFF", "BMP", "MPO") or mode in ("CMYK", "LAB", "YCbCr") or _orientation(opened) != 1
+    turned = _orientation(opened) != 1
+    upright = ImageOps.exif_transpose(opened) if turned else opened  # it copies even what is upright
+    converted = form in ("TIFF", "BMP", "MPO") or mode in ("CMYK", "LAB", "YCbCr") or turned
     rgb, managed = _to_rgb(upright)
     pixels = np.asarray(rgb, dtype=np.uint8)
     return Image(pixels, mode, "JPEG" if form == "MPO" else form, converted or managed)
