@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
-import re
+import shutil
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import IO, Any
+from urllib.parse import quote
 
 import pyarrow as pa
+from PIL import Image as PILImage
 
 from curate import engine
 from manifests import files, images, schema
@@ -22,47 +26,65 @@ from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 VERSION = 1
 SPLITS = ("train", "ref", "test")
 PLACES = ("sample_offset", "sample_size", "lq_offset", "lq_size", "gt_offset", "gt_size")
-BLOCK = 512
+BLOCK = tarfile.BLOCKSIZE
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-FACTS = ("task", "subtask", "dataset", "group", "scale", "width", "height", "caption", "caption_model", "instruction")
+SHOWN_OTHERWISE = {"icc_profile", "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+LATE = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # the same where a PNG has it after its pixels
+NOT_FACTS = {"status", "decisions", "shard", *PLACES}
+UNFINISHED = ".shards.json"  # names of the tars that an unfinished run may have left
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair on its way into a tar."""
+    """One pair on its way into a tar: where its files are, what they must hash to, its JSON."""
 
     pair_id: str
     lq: str
     gt: str
-    lq_sha256: str
-    gt_sha256: str
+    lq_sha256: str | None
+    gt_sha256: str | None
     facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar: its path below the output, and the samples that belong in it."""
+    """One tar: its path below the output, and the samples that belong in it, in order."""
 
     path: str
     samples: tuple[Sample, ...]
 
 
 def shard(
-    manifest: str = "manifest", output: str | None = None, *, samples_per_shard: int = 1000, workers: int = 0
+    manifest: str = "manifest",
+    output: str | None = None,
+    *,
+    samples_per_shard: int = 1000,
+    max_size: int = 2 << 30,
+    workers: int = 0,
 ) -> Manifest:
     """Write the kept pairs of every split as `output`/<split>/<task>-00000.tar and index them.
 
+    samples_per_shard: pairs in a tar, at most. max_size: bytes of decoded pixels (3 a pixel, LQ and GT) in a tar, at
+        most, unless one pair has more; the tar itself is smaller, about half for PNG and a tenth for JPEG. Which pair
+        goes where thus depends on the manifest alone; pairs keep its order.
+    workers: processes that write tars; 0 writes in this one.
+
     JPEG, PNG and WebP bytes are copied as they are; what needs conversion becomes PNG. Tar headers carry no time and no
-    owner. The output is a manifest with `shard`, `sample_offset`, `sample_size`, `lq_offset`, `lq_size`, `gt_offset`,
-    `gt_size` (bytes): a pair is one pread away. A pair whose file has changed or gone becomes an error row.
+    owner. The output is a manifest of all rows with `shard` (path below the output; null when not in one),
+    `sample_offset`, `sample_size`, `lq_offset`, `lq_size`, `gt_offset`, `gt_size` (bytes in the tar: of the sample with
+    its headers and padding, and of the images' contents): a pair is one pread away. A pair whose file has changed or
+    gone since ingest becomes an error row and is left out; the run goes on.
     """
     output = output or engine.default_output(manifest, "shard")
     refuse_existing(output)
+    if samples_per_shard < 1 or max_size < 1:
+        raise UserError(f"samples_per_shard {samples_per_shard}, max_size {max_size}: must be 1 or more", exit_code=2)
     source = read(manifest)
     engine.require_rows(source)
     table = source.table()
-    shards = _plan(source, table, samples_per_shard)
-    params = {"samples_per_shard": samples_per_shard}
+    shards = _plan(source, table, samples_per_shard, max_size)
+    params = {"samples_per_shard": samples_per_shard, "max_size": max_size}
+    begun = _begin(output, shards)
     results = engine.run_units(
         engine.work_folder(output),
         shards,
@@ -72,91 +94,168 @@ def shard(
         workers=workers,
         sizes=[len(one.samples) for one in shards],
     )
-    indexed = _index(table, pa.concat_tables(results))
+    placed = pa.concat_tables(results)
+    _forget(output, begun - set(placed.column("shard").to_pylist()))
+    indexed = _index(table, placed)
     stage = stage_entry("shard", VERSION, params, [source])
-    done = write(output, indexed, roots=source.roots, stages=[*source.stages, stage], expected_rows=table.num_rows)
+    done = write(output, indexed, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
 
 
-def _plan(source: Manifest, table: pa.Table, per_shard: int) -> list[Shard]:
-    """Which pair goes into which tar: manifest order within a split and task, decided before anything is read."""
-    buckets: dict[tuple[str, str], list[Sample]] = {}
-    scores = [name for name in table.column_names if name.startswith(("iqa.", "degradation.", "daclip.", "judge."))]
+def _plan(source: Manifest, table: pa.Table, per_shard: int, max_size: int) -> list[Shard]:
+    """Which pair goes into which tar: manifest order within a split and task, decided before any file is read."""
+    buckets: dict[tuple[str, str], list[list[Sample]]] = {}
+    filled: dict[tuple[str, str], float] = {}
     for row in table.to_pylist():
-        if row["status"] == "kept" and row["split"] in SPLITS and row["lq_path"]:
-            facts = {name: row[name] for name in (*FACTS, *scores) if row.get(name) is not None}
-            urls = (source.locate(row["dataset"], row["lq_path"]), source.locate(row["dataset"], row["gt_path"]))
-            sample = Sample(row["pair_id"], *urls, row["lq.sha256"], row["gt_sha256"], facts)
-            buckets.setdefault((row["split"], row["task"]), []).append(sample)
+        if row["status"] != "kept" or row["split"] not in SPLITS or not row["lq_path"] or not row["gt_path"]:
+            continue
+        key, size = (row["split"], row["task"]), _pixel_bytes(row)
+        tars = buckets.setdefault(key, [[]])
+        if len(tars[-1]) == per_shard or (tars[-1] and filled[key] + size > max_size):
+            tars.append([])
+        filled[key] = size + (filled[key] if tars[-1] else 0)
+        tars[-1].append(_sample(source, row))
     if not buckets:
-        raise UserError(f"{source.path}: no kept pair has a split; run 'curate split' first")
-    out = []
-    for (split, task), samples in sorted(buckets.items()):
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", task)
-        for number, start in enumerate(range(0, len(samples), per_shard)):
-            out.append(Shard(f"{split}/{name}-{number:05d}.tar", tuple(samples[start : start + per_shard])))
-    return out
+        raise UserError(f"{source.path}: no kept pair is in a split; run 'curate split' first")
+    return [
+        Shard(f"{split}/{quote(task, safe='')}-{number:05d}.tar", tuple(samples))
+        for (split, task), tars in sorted(buckets.items())
+        for number, samples in enumerate(tars)
+    ]
+
+
+def _pixel_bytes(row: Mapping[str, Any]) -> int:
+    gt = (row["width"] or 0) * (row["height"] or 0)
+    lq = (row["lq.width"] or 0) * (row["lq.height"] or 0)
+    return 3 * (gt + lq)
+
+
+def _sample(source: Manifest, row: Mapping[str, Any]) -> Sample:
+    lq, gt = (source.locate(row["dataset"], row[name]) for name in ("lq_path", "gt_path"))
+    facts = {name: value for name, value in row.items() if name not in NOT_FACTS and _can_be_said(value)}
+    return Sample(row["pair_id"], lq, gt, row["lq.sha256"], row["gt_sha256"], facts)
+
+
+def _can_be_said(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _begin(output: str, shards: Sequence[Shard]) -> set[str]:
+    """Note the tars that this run will write; returns them with those that earlier, unfinished runs noted."""
+    place = files.join(output, UNFINISHED)
+    try:
+        before = set(json.loads(files.read(place)))
+    except (FileNotFoundError, ValueError):
+        before = set()
+    begun = before | {one.path for one in shards}
+    files.write(place, json.dumps(sorted(begun)).encode())
+    return begun
+
+
+def _forget(output: str, stale: set[str]) -> None:
+    """Remove the tars of unfinished runs that this one does not have, and the note about them."""
+    for path in [*sorted(stale), UNFINISHED]:
+        place = files.join(output, path)
+        if files.is_url(place):
+            files.remove_tree(place)
+        elif os.path.exists(place):
+            os.unlink(place)
 
 
 def _write_shard(one: Shard, *, output: str) -> pa.Table:
-    """Write one tar atomically; returns where each of its samples lies, or why it is not there."""
-    buffer = io.BytesIO()
-    rows: list[dict[str, Any]] = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in one.samples:
-            try:
-                lq, gt = _member(sample.lq, sample.lq_sha256), _member(sample.gt, sample.gt_sha256)
-            except (OSError, images.ImageError) as error:
-                rows.append({"pair_id": sample.pair_id, "problem": f"{getattr(error, 'strerror', None) or error}"})
-                continue
-            rows.append({"pair_id": sample.pair_id, "shard": one.path, **_add(tar, buffer, sample, lq, gt)})
-    files.write(files.join(output, one.path), buffer.getvalue())
+    """Write one tar; returns where each of its samples lies, or why it is not there. No sample: no tar."""
+    local = not files.is_url(output)
+    draft = files.join(engine.work_folder(output), one.path.replace("/", "-"))
+    with open(draft, "w+b") if local else tempfile.TemporaryFile() as tar:
+        rows = [_place(tar, sample, one.path) for sample in one.samples]
+        tar.write(bytes(2 * BLOCK + -(tar.tell() + 2 * BLOCK) % tarfile.RECORDSIZE))
+        tar.flush()
+        os.fsync(tar.fileno())
+        if any("shard" in row for row in rows):
+            _publish(draft if local else tar, files.join(output, one.path))
     kinds = {"pair_id": pa.string(), "shard": pa.string(), "problem": pa.string(), **dict.fromkeys(PLACES, pa.int64())}
     return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 
 
-def _member(url: str, sha256: str) -> tuple[str, bytes]:
-    """Extension and bytes of an image as it goes into the tar."""
-    data = files.read(url)
-    if images.sha256(data) != sha256:
-        raise images.ImageError(f"{os.path.basename(url)} has changed since ingest")
+def _publish(draft: str | IO[bytes], target: str) -> None:
+    """Give a whole tar its name: at once on a local disk, by upload elsewhere."""
+    if isinstance(draft, str):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(draft, target)
+        return
+    import fsspec
+
+    draft.seek(0)
+    with fsspec.open(target, "wb") as out:  # object stores publish an object only when it is complete
+        shutil.copyfileobj(draft, out, 1 << 20)
+
+
+def _place(tar: IO[bytes], sample: Sample, path: str) -> dict[str, Any]:
+    """Append one sample: LQ, GT and JSON. Nothing is written when one of its images cannot be had."""
+    images_of = {}
+    for side, url, sha256 in (("lq", sample.lq, sample.lq_sha256), ("gt", sample.gt, sample.gt_sha256)):
+        try:
+            images_of[side] = _member(files.read(url), sha256)
+        except (OSError, images.ImageError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return {"pair_id": sample.pair_id, "problem": f"{sample.facts[f'{side}_path']}: {reason}"}
+    text = json.dumps(sample.facts, sort_keys=True, ensure_ascii=False, default=str).encode()
+    start, places = tar.tell(), dict[str, int]()
+    for side, (extension, data) in images_of.items():
+        offset = _append(tar, f"{sample.pair_id}.{side}.{extension}", data)
+        places |= {f"{side}_offset": offset, f"{side}_size": len(data)}
+    _append(tar, f"{sample.pair_id}.json", text)
+    sizes = {"sample_offset": start, "sample_size": tar.tell() - start}
+    return {"pair_id": sample.pair_id, "shard": path, **sizes, **places}
+
+
+def _append(tar: IO[bytes], name: str, data: bytes) -> int:
+    """One member: header without time or owner, content, padding. Returns the offset of the content."""
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = len(data), 0o644
+    tar.write(header.tobuf(tarfile.USTAR_FORMAT))
+    offset = tar.tell()
+    tar.write(data)
+    tar.write(bytes(-len(data) % BLOCK))
+    return offset
+
+
+def _member(data: bytes, sha256: str | None) -> tuple[str, bytes]:
+    """Extension and bytes of an image as it goes into the tar. Raises ImageError when it is not what was ingested."""
+    if sha256 is not None and images.sha256(data) != sha256:
+        raise images.ImageError("has changed since ingest")
+    if sha256 is not None and (extension := _extension(data)):
+        return extension, data  # ingest decoded these very bytes
     image = images.decode(data)
     if image.converted or image.format not in EXTENSIONS:
         return "png", images.encode_png(image.pixels)
     return EXTENSIONS[image.format], data
 
 
-def _add(
-    tar: tarfile.TarFile, buffer: io.BytesIO, sample: Sample, lq: tuple[str, bytes], gt: tuple[str, bytes]
-) -> dict[str, int]:
-    """Append the three members; returns the byte ranges of the sample and of the contents of its images."""
-    text = json.dumps(sample.facts, sort_keys=True, ensure_ascii=False).encode()
-    start = buffer.tell()
-    places = {"sample_offset": start}
-    for name, extension, data in (("lq", f"lq.{lq[0]}", lq[1]), ("gt", f"gt.{gt[0]}", gt[1]), ("", "json", text)):
-        info = tarfile.TarInfo(f"{sample.pair_id}.{extension}")
-        info.size, info.mode = len(data), 0o644
-        if name:
-            places |= {f"{name}_offset": buffer.tell() + BLOCK, f"{name}_size": len(data)}
-        tar.addfile(info, io.BytesIO(data))
-    return {**places, "sample_size": buffer.tell() - start}
+def _extension(data: bytes) -> str | None:
+    """The extension of a file that every decoder shows alike, by its header; None where only decoding can tell."""
+    try:
+        with PILImage.open(io.BytesIO(data)) as opened:
+            plain = opened.mode not in ("CMYK", "LAB", "YCbCr") and not SHOWN_OTHERWISE & set(opened.info)
+            return EXTENSIONS.get(opened.format or "") if plain and not any(mark in data for mark in LATE) else None
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 def _index(table: pa.Table, placed: pa.Table) -> pa.Table:
-    found = {row["pair_id"]: row for row in placed.to_pylist()}
+    """`table` with the place of every sample, and an error for those that have none."""
+    found: dict[str, dict[str, Any]] = {row["pair_id"]: row for row in placed.to_pylist()}
     ids = table.column("pair_id").to_pylist()
     for name in ("shard", *PLACES):
         kind = pa.string() if name == "shard" else pa.int64()
         table = schema.set_column(table, name, [found.get(i, {}).get(name) for i in ids], kind)
     decisions = [
-        schema.decide(old, "shard", ["unreadable"], _problem(found.get(i))) if i in found else old
+        schema.decide(old, "shard", ["unreadable"], _problems(found[i])) if i in found else old
         for i, old in zip(ids, table.column("decisions").to_pylist(), strict=True)
     ]
     return schema.set_column(table, "decisions", decisions, schema.CORE["decisions"])
 
 
-def _problem(row: Mapping[str, Any] | None) -> Sequence[dict[str, Any]]:
-    if not row or not row["problem"]:
-        return []
-    return [schema.decision("shard", "unreadable", "error", row["problem"])]
+def _problems(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [schema.decision("shard", "unreadable", "error", row["problem"])] if row["problem"] else []
