@@ -1,0 +1,122 @@
+"""Histograms of scores as Plotly figures: counted here, so that a page holds bars and never the rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+BINS = 40
+FAR = 4  # spans of the values: a threshold further off would squeeze them
+PALETTE = ("#2563a8", "#d1603d", "#2f8f6b", "#8a5bb0", "#c09a1e", "#b8436f", "#3aa0b8", "#6b6f76", "#7a9a2e", "#8c5a3c")
+LINE = "#b3261e"
+LABEL = 12  # pixels: height of a threshold's label
+LEVELS = 3  # labels of neighbouring thresholds stand above each other
+Figure = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A value that a rule ("min", "max", "worst") judged by; `task` where the rule has one per task."""
+
+    rule: str
+    value: float
+    task: str | None = None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell holds a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def histogram(
+    values: Mapping[str, Sequence[float]], thresholds: Sequence[Threshold], colours: Mapping[str, str]
+) -> Figure:
+    """A figure of `values` (task → finite numbers) as stacked bars over common bins, thresholds as vertical lines."""
+    edges = _edges([v for numbers in values.values() for v in numbers], [t.value for t in thresholds])
+    middles = [float(f"{x:.6g}") for x in (edges[:-1] + edges[1:]) / 2]
+    bars = [
+        {
+            "type": "bar",
+            "name": task,
+            "x": middles,
+            "y": np.histogram(numbers, bins=edges)[0].tolist(),
+            "marker": {"color": colours.get(task, PALETTE[0]), "line": {"width": 0}},
+            "hovertemplate": "%{fullData.name}<br>%{x:.4g}: %{y}<extra></extra>",
+        }
+        for task, numbers in values.items()
+    ]
+    tallest = max(np.sum([bar["y"] for bar in bars], axis=0)) if bars else 0
+    axis = {"gridcolor": "#e7e9ec", "zeroline": False, "linecolor": "#c9cdd3", "ticks": "outside", "automargin": True}
+    lines = _lines(thresholds, colours, float(edges[0]), float(edges[-1]))
+    rows = min(max(len(lines["annotations"]), 1), LEVELS)
+    layout = {
+        "barmode": "stack",
+        "bargap": 0.04,
+        "height": 190,
+        "margin": {"l": 36, "r": 10, "t": 6 + LABEL * rows, "b": 28},
+        "showlegend": False,
+        "paper_bgcolor": "#fff",
+        "plot_bgcolor": "#fff",
+        "font": {"family": "system-ui, sans-serif", "size": 11, "color": "#2a2e34"},
+        "xaxis": {**axis, "range": [float(edges[0]), float(edges[-1])], "showgrid": False},
+        "yaxis": {**axis, "rangemode": "tozero", **({"dtick": 1} if tallest < 6 else {"nticks": 5})},
+        **lines,
+    }
+    return {"data": bars, "layout": layout}
+
+
+def _edges(values: Sequence[float], thresholds: Sequence[float]) -> Any:
+    """(BINS + 1,) edges that cover all values, and the thresholds where they do not lie far off."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    span = high - low or max(abs(high), 1.0) * 0.1
+    near = [t for t in thresholds if low - FAR * span <= t <= high + FAR * span]
+    low, high = min([low, *near]), max([high, *near])
+    margin = (high - low or span) * 0.02
+    return np.linspace(low - margin, high + margin, BINS + 1)
+
+
+def _lines(thresholds: Sequence[Threshold], colours: Mapping[str, str], low: float, high: float) -> Figure:
+    """Shapes and labels: one line per value, in its task's colour where tasks have values of their own. A threshold
+    outside the axis has its label at that end, with an arrow.
+    """
+    distinct: dict[tuple[str, float], list[str | None]] = {}
+    for one in thresholds:
+        distinct.setdefault((one.rule, one.value), []).append(one.task)
+    several = len({value for rule, value in distinct if rule == "worst"}) > 1
+    shapes, labels = [], []
+    for level, (rule, value) in enumerate(sorted(distinct, key=lambda key: (key[1], key[0]))):
+        tasks = distinct[rule, value]
+        colour = colours.get(tasks[0] or "", LINE) if several and len(tasks) == 1 else LINE
+        place, text = {"xref": "x", "yref": "paper"}, f"{rule} {value:.4g}"
+        where = (value - low) / (high - low)
+        labels.append(
+            {
+                **place, "x": min(max(value, low), high), "y": 1, "yanchor": "bottom", "showarrow": False,
+                "xanchor": "left" if where < 0.15 else "right" if where > 0.85 else "center",
+                "yshift": LABEL * (level % LEVELS),
+                "text": f"← {text}" if where < 0 else f"{text} →" if where > 1 else text,
+                "font": {"color": colour, "size": 11},
+            }
+        )  # fmt: skip
+        if 0 <= where <= 1:
+            line = {"color": colour, "width": 1.5, "dash": "dash"}
+            shapes.append({**place, "type": "line", "x0": value, "x1": value, "y0": 0, "y1": 1, "line": line})
+    return {"shapes": shapes, "annotations": labels}
+
+
+def as_json(value: Any) -> str:
+    """JSON that can stand inside a script element; the same value gives the same text."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def plotly_script() -> str:
+    """plotly.js as a script element, so that nothing is loaded from anywhere."""
+    from plotly.offline import get_plotlyjs
+
+    return f"<script>{get_plotlyjs()}</script>"
