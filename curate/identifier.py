@@ -12,7 +12,17 @@ from typing import Any
 from manifests.files import digest
 
 TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution")
-LOGARITHMIC = ("noise_sigma", "noise_coarse", "colorfulness", "blockiness", "exposure", "highlight", "haze", "contrast")
+LOGARITHMIC = (
+    "noise_sigma",
+    "noise_coarse",
+    "colorfulness",
+    "blockiness",
+    "exposure",
+    "highlight",
+    "haze",
+    "contrast",
+    "black_level",
+)
 
 
 def identify(signals: Mapping[str, float]) -> dict[str, float]:

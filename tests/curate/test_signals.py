@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import degradations
+from curate import degradations, identifier
 from curate.signals import measure
 from curate.signals.table import SIGNALS
 from manifests import images
@@ -81,3 +81,27 @@ def test_degradations_refuse_nonsense(photographs):
         degradations.degrade(gt.astype(np.float32), "sr", "x2", 0)
     with pytest.raises(ValueError, match="severity"):
         degradations.degrade(gt, "sr", "x2", 0, severity=2.0)
+
+
+def _shares(photographs, change, kind):
+    """How many of the photographs are flagged as `kind` after `change`, and how many were before."""
+    before = [identifier.identify(measure(p))[kind] > 0.5 for p in photographs.values()]
+    after = [identifier.identify(measure(change(p)))[kind] > 0.5 for p in photographs.values()]
+    return sum(after) / len(after), sum(before) / len(before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("noise", lambda p: np.clip(p + np.random.default_rng(0).normal(0, 25, p.shape), 0, 255).astype(np.uint8)),
+        ("blur", lambda p: cv2.GaussianBlur(p, (0, 0), 2.5)),
+        ("jpeg", lambda p: images.decode(images.encode_jpeg(p, 20)).pixels),
+        ("haze", lambda p: (p * 0.35 + 0.65 * 225).astype(np.uint8)),
+        ("low_light", lambda p: (255 * (p / 255 * 0.12) ** 1.1).astype(np.uint8)),
+        ("low_resolution", lambda p: cv2.resize(p[::3, ::3], p.shape[1::-1], interpolation=cv2.INTER_CUBIC)),
+    ],
+)
+def test_the_identifier_finds_what_was_done_and_leaves_clean_photographs_alone(photographs, kind, change):
+    found, false = _shares(photographs, change, kind)
+    assert found >= 0.75
+    assert false == 0
