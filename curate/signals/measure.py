@@ -37,12 +37,12 @@ def measure(pixels: npt.NDArray[Any]) -> dict[str, float]:
     Finite for every image, down to one pixel; a pure function of the pixels.
     """
     rgb = to_8_bit(pixels)
-    gray = cv2.cvtColor(_centre(rgb), cv2.COLOR_RGB2GRAY)
+    gray = np.asarray(cv2.cvtColor(_centre(rgb), cv2.COLOR_RGB2GRAY), np.uint8)
     small = _thumbnail(rgb)
     luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     histogram = cv2.calcHist([gray[::2]], [0], None, [256], [0, 256]).ravel()
     (level, response, near, far), columns = scan(gray, (IMMERKAER, NEAR, FAR))
-    turned = cv2.transpose(gray)
+    turned = np.asarray(cv2.transpose(gray), np.uint8)
     (level_down, near_down, far_down), rows = scan(turned, (NEAR, FAR))
     (level_half, response_half), _ = scan(_half(gray), (IMMERKAER,))
     across, down = sharpness(near, far, level), sharpness(near_down, far_down, level_down)
