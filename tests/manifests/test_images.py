@@ -133,3 +133,20 @@ def test_phash_survives_recompression_and_resizing_and_tells_photos_apart():
 def test_16_to_8_bit_is_exact_at_the_codes():
     codes = np.arange(256, dtype=np.uint16)[:, None, None].repeat(3, 2)
     assert (images.to_8_bit(codes * 257) == codes).all()
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg_decodes_to_pillows_pixels(subsampling, mode):
+    buffer = io.BytesIO()
+    PILImage.fromarray(PHOTO[:91, :77]).convert(mode).save(buffer, "JPEG", subsampling=subsampling)
+    expected = np.asarray(PILImage.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
+    assert (images.decode(buffer.getvalue()).pixels == expected).all()
+
+
+def test_a_tiff_is_turned_once():
+    pixels = np.ascontiguousarray(PHOTO[:20, :30])
+    buffer, exif = io.BytesIO(), PILImage.Exif()
+    exif[0x0112] = 6
+    PILImage.fromarray(pixels).save(buffer, "TIFF", exif=exif)
+    assert (images.decode(buffer.getvalue()).pixels == np.rot90(pixels, -1)).all()
