@@ -22,7 +22,6 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
     "flower/flower.jpg": ("sklearn.datasets.images", "flower.jpg"),
     "grass/grass.png": ("skimage.data", "grass.png"),
     "gravel/gravel.png": ("skimage.data", "gravel.png"),
-    "hubble/hubble_deep_field.jpg": ("skimage.data", "hubble_deep_field.jpg"),
     "moon/moon.png": ("skimage.data", "moon.png"),
     "motorcycle/left.png": ("skimage.data", "motorcycle_left.png"),
     "motorcycle/right.png": ("skimage.data", "motorcycle_right.png"),

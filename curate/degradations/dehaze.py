@@ -19,11 +19,11 @@ SUBTASKS = ("uniform", "nonuniform")
 
 
 def sample(subtask: str, rng: np.random.Generator, severity: float) -> dict[str, Any]:
-    """``beta`` 0.5-2.0 over depths in [0.2, 1]; ``airlight`` (R, G, B), linear light, nearly grey."""
+    """``beta`` 0.3-1.6 over depths in [0.2, 1]; ``airlight`` (R, G, B), linear light, nearly grey."""
     level = rng.uniform(0.55, 0.9)
     tint = rng.uniform(-0.03, 0.03, 3)
     return {
-        "beta": round(lerp(0.5, 2.0, severity), 4),
+        "beta": round(lerp(0.3, 1.6, severity), 4),
         "airlight": [round(float(a), 4) for a in np.clip(level + tint, 0.0, 1.0)],
     }
 

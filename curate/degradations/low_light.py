@@ -17,8 +17,8 @@ SUBTASKS = ("dim", "noisy")
 
 
 def sample(subtask: str, rng: np.random.Generator, severity: float) -> dict[str, Any]:
-    """``stops`` 2-4.5 (halvings of light); ``gamma`` 0.9-1.1; noisy: ``electrons`` at white, ``read`` in electrons."""
-    params = {"stops": round(lerp(2.0, 4.5, severity), 4), "gamma": round(float(rng.uniform(0.9, 1.1)), 4)}
+    """``stops`` 1-3.5 (halvings of light); ``gamma`` 0.9-1.1; noisy: ``electrons`` at white, ``read`` in electrons."""
+    params = {"stops": round(lerp(1.0, 3.5, severity), 4), "gamma": round(float(rng.uniform(0.9, 1.1)), 4)}
     if subtask == "noisy":
         params["electrons"] = round(lerp(8000.0, 3000.0, severity), 1)
         params["read"] = round(float(rng.uniform(2.0, 5.0)), 3)
