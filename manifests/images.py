@@ -212,9 +212,13 @@ def phash(pixels: Pixels) -> str | None:
     """The 64-bit perceptual hash of (H, W, 3) pixels as 16 hex digits, or None for an image without structure.
 
     Sign of the lowest 8x8 DCT coefficients (the constant one excluded from the median) of the 32x32 luma, as in
-    Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010.
+    Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010. Large images are halved first,
+    which takes a tenth of the time of one reduction.
     """
     gray = cv2.cvtColor(to_8_bit(pixels), cv2.COLOR_RGB2GRAY)
+    while min(gray.shape) >= 256:
+        height, width = gray.shape[0] // 2, gray.shape[1] // 2
+        gray = cv2.resize(gray[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
     small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
     if np.abs(low[1:]).max() < 8.0:  # flat to within a fraction of a grey level: its signs are noise
