@@ -176,13 +176,13 @@ def _degrade(pixels: Pixels, name: str, rng: np.random.Generator) -> Pixels:
         return np.asarray(cv2.resize(small, pixels.shape[1::-1], interpolation=how), np.uint8)
     if name == "haze":
         if rng.random() < 0.5:
-            return degradations.degrade(pixels, "dehaze", "uniform", int(rng.integers(1 << 30)))
+            return degradations.degrade(pixels, "dehaze", "uniform", int(rng.integers(1 << 30)), rng.uniform(0.2, 1))
         t, light = rng.uniform(0.25, 0.7), rng.uniform(180, 250)
         floats = floats * t + light * (1 - t)
     elif name == "low_light":
         if rng.random() < 0.5:
             how = str(rng.choice(["dim", "noisy"]))
-            return degradations.degrade(pixels, "low_light", how, int(rng.integers(1 << 30)))
+            return degradations.degrade(pixels, "low_light", how, int(rng.integers(1 << 30)), rng.uniform(0.35, 1))
         floats = 255 * (floats / 255 * rng.uniform(0.08, 0.4)) ** rng.uniform(1.0, 1.3)
     elif name == "noise":
         sigma = float(np.exp(rng.uniform(np.log(7), np.log(50))))

@@ -90,7 +90,8 @@ def degrade(
         partial(_pairs, options=options),
         fingerprint=files.digest(["degrade", VERSION, source.fingerprint, params]),
         label="degrade",
-        workers=workers,
+        execution=engine.Execution(workers),
+        broken=partial(_broken, options=options),
     )
     made = pa.concat_tables(tables) if tables else pa.table({})
     joined = schema.conform(pa.concat_tables([table, made], promote_options="default"))
@@ -140,8 +141,7 @@ def _pairs(clean: Clean, *, options: Options) -> pa.Table:
             raise images.ImageError("has changed since ingest")
         pixels = images.to_8_bit(images.decode(data).pixels)
     except (OSError, images.ImageError) as error:
-        reason = f"{clean.path}: {getattr(error, 'strerror', None) or error}"
-        return _table([_failed(clean, task, subtask, options, reason) for task, subtask in options.tasks])
+        return _broken(clean, f"{clean.path}: {getattr(error, 'strerror', None) or error}", options=options)
     rows = []
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.splitext(os.path.basename(clean.path))[0])[:60]
     for index, tile in enumerate(tiles(pixels, options.crop, options.crops)):
@@ -158,6 +158,10 @@ def _pairs(clean: Clean, *, options: Options) -> pa.Table:
             row = _row(clean, task, subtask, options, gt, lq)
             rows.append({**row, PARAMS: json.dumps(drawn, sort_keys=True)})
     return _table(rows)
+
+
+def _broken(clean: Clean, reason: str, *, options: Options) -> pa.Table:
+    return _table([_failed(clean, task, subtask, options, reason) for task, subtask in options.tasks])
 
 
 def tiles(pixels: images.Pixels, crop: int | None, count: int) -> list[images.Pixels]:

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests import files
+from curate import isolation
+from manifests import files, locks
 from manifests.errors import UserError
 from manifests.table import Manifest, parquet_bytes
 
 T = TypeVar("T")
-Tick = Callable[[int], None]
+
+
+class Tick(Protocol):
+    """Reports progress: rows just finished, and rows that failed so far."""
+
+    def __call__(self, rows: int, failed: int = 0) -> None: ...
 
 
 def default_output(manifest: str, stage: str) -> str:
@@ -40,6 +50,35 @@ def chosen(table: pa.Table, all_rows: bool) -> list[bool]:
     return [all_rows or status == "kept" for status in table.column("status").to_pylist()]
 
 
+@dataclass(frozen=True)
+class Execution:
+    """Where units are worked on, and when to give up.
+
+    workers: Dask worker processes on this machine; 0: this process.
+    address: of a running Dask scheduler, instead of workers of our own.
+    max_errors: how many rows may fail, as a number or as a share of all rows ("1%"); None: all of them.
+    """
+
+    workers: int = 0
+    address: str | None = None
+    max_errors: str | None = None
+
+    def budget(self, rows: int) -> float:
+        """The number of failed rows, of `rows`, that is still accepted. Raises UserError for nonsense."""
+        if self.max_errors is None:
+            return math.inf
+        text = self.max_errors.strip()
+        try:
+            value = float(text.removesuffix("%"))
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < math.inf:
+            raise UserError(
+                f"--max-errors {self.max_errors}: give a number of rows, or a share such as 1%", exit_code=2
+            )
+        return value / 100 * rows if text.endswith("%") else value
+
+
 def run_units(
     work: str,
     units: Sequence[T],
@@ -47,27 +86,86 @@ def run_units(
     *,
     fingerprint: str,
     label: str,
-    workers: int = 0,
+    execution: Execution | None = None,
+    broken: Callable[[T, str], pa.Table] | None = None,
     sizes: Sequence[int] | None = None,
 ) -> list[pa.Table]:
     """The table that `function` makes of each unit, in the order of `units`.
 
     work: folder for finished units. Units found there are taken as they are when the run before had the same
         `fingerprint`; otherwise they are discarded.
-    function: picklable; called in this process (`workers` 0) or in that many spawned Dask workers.
-    sizes: rows per unit, for the progress bar.
+    function, broken: picklable. `broken` makes the error rows of a unit of one row that `function` fails on or dies of.
+    sizes: rows per unit, for the progress bar and the error budget.
+    Raises UserError when another process writes there, and with exit code 3 when more rows failed than `execution`
+    allows; finished units stay.
     """
+    execution = execution or Execution()
+    output = os.path.dirname(work)
+    locks.hold(output)
+    try:
+        return _run_units(work, units, function, fingerprint, label, execution, broken, sizes)
+    except BaseException:
+        locks.release(output)
+        raise
+
+
+def _run_units(
+    work: str,
+    units: Sequence[T],
+    function: Callable[[T], pa.Table],
+    fingerprint: str,
+    label: str,
+    execution: Execution,
+    broken: Callable[[T, str], pa.Table] | None,
+    sizes: Sequence[int] | None,
+) -> list[pa.Table]:
     _prepare(work, fingerprint)
     names = [files.join(work, f"unit-{index:06d}.parquet") for index in range(len(units))]
-    done = {name for name in names if files.exists(name)}
-    todo = [(unit, name) for unit, name in zip(units, names, strict=True) if name not in done]
     size_of = dict(zip(names, sizes or [1] * len(units), strict=True))
-    with progress(label, sum(size_of.values())) as tick:
-        tick(sum(size_of[name] for name in done))
-        runner = _here(todo, function) if workers == 0 else _in_cluster(todo, function, workers)
-        for name in runner:
-            tick(size_of[name])
-    return [pq.read_table(io.BytesIO(files.read(name))) for name in names]
+    budget, tables, failed = execution.budget(sum(size_of.values())), {}, 0
+    todo = [(unit, name) for unit, name in zip(units, names, strict=True) if not files.exists(name)]
+    left = {name for _, name in todo}
+    with progress(label, sum(size_of.values())) as tick, Log(os.path.dirname(work), label) as log:
+        for name in names:
+            if name not in left:
+                tables[name] = pq.read_table(io.BytesIO(files.read(name)))
+                failed += errors(tables[name])
+                tick(size_of[name], failed)
+        for name, table, seconds in _runner(todo, function, broken, execution):
+            tables[name] = table
+            failed += errors(table)
+            tick(size_of[name], failed)
+            log.write(unit=os.path.basename(name), rows=size_of[name], errors=errors(table), seconds=round(seconds, 3))
+            if failed > budget:
+                raise UserError(
+                    f"{label}: {failed} of {sum(size_of.values())} rows failed, more than --max-errors "
+                    f"{execution.max_errors} allows; the last reason: {_reason(table)}. What is finished is kept: mend "
+                    "the cause, or allow more, and run the same command again",
+                    exit_code=3,
+                )
+    return [tables[name] for name in names]
+
+
+def errors(table: pa.Table) -> int:
+    """How many rows of a unit's table failed: those with an error among their decisions, or with a `problem`."""
+    return len(_reasons(table))
+
+
+def _reasons(table: pa.Table) -> list[str]:
+    if "problem" in table.column_names:
+        return [text for text in table.column("problem").to_pylist() if text]
+    if "decisions" not in table.column_names:
+        return []
+    found = []
+    for decisions in table.column("decisions").to_pylist():
+        texts = [one["text"] for one in decisions or () if one["verdict"] == "error"]
+        found += texts[:1]
+    return found
+
+
+def _reason(table: pa.Table) -> str:
+    found = _reasons(table)
+    return found[-1] if found else "unknown"
 
 
 def clean(work: str) -> None:
@@ -91,43 +189,128 @@ def _prepare(work: str, fingerprint: str) -> None:
         files.write(plan, json.dumps({"fingerprint": fingerprint}).encode())
 
 
-def _one(unit: T, name: str, function: Callable[[T], pa.Table]) -> str:
-    files.write(name, parquet_bytes(function(unit)))
-    return name
+Done = tuple[str, pa.Table, float]  # file of the unit, its table, seconds
 
 
-def _here(todo: Sequence[tuple[T, str]], function: Callable[[T], pa.Table]) -> Iterator[str]:
-    for unit, name in todo:
-        yield _one(unit, name, function)
+def _runner(
+    todo: Sequence[tuple[T, str]],
+    function: Callable[[T], pa.Table],
+    broken: Callable[[T, str], pa.Table] | None,
+    execution: Execution,
+) -> Iterator[Done]:
+    """Works on the units; those that a process has died of once are worked on in processes of their own."""
+    fatal = [(unit, name) for unit, name in todo if files.exists(_marker(name))]
+    usual = [(unit, name) for unit, name in todo if not files.exists(_marker(name))]
+    if execution.workers or execution.address:
+        yield from _in_cluster(usual, function, broken, execution)
+    else:
+        for unit, name in usual:
+            files.write(_marker(name), b"")
+            try:
+                done = _one(unit, name, function, broken)
+            finally:
+                files.remove(_marker(name))
+            yield done
+    for unit, name in fatal:
+        yield _apart(unit, name, function, broken)
+        files.remove(_marker(name))
 
 
-def _in_cluster(todo: Sequence[tuple[T, str]], function: Callable[[T], pa.Table], workers: int) -> Iterator[str]:
+def _marker(name: str) -> str:
+    """The file that stands while this very process works on a unit: if it is found, that process died."""
+    return name.removesuffix(".parquet") + ".running"
+
+
+def _one(unit: T, name: str, function: Callable[[T], pa.Table], broken: Callable[[T, str], pa.Table] | None) -> Done:
+    start = time.perf_counter()
+    table = isolation.run(unit, function, broken)
+    files.write(name, parquet_bytes(table))
+    return name, table, time.perf_counter() - start
+
+
+def _apart(unit: T, name: str, function: Callable[[T], pa.Table], broken: Callable[[T, str], pa.Table] | None) -> Done:
+    start = time.perf_counter()
+    table = isolation.run_apart(unit, function, broken)
+    files.write(name, parquet_bytes(table))
+    return name, table, time.perf_counter() - start
+
+
+def _in_cluster(
+    todo: Sequence[tuple[T, str]],
+    function: Callable[[T], pa.Table],
+    broken: Callable[[T, str], pa.Table] | None,
+    execution: Execution,
+) -> Iterator[Done]:
     if not todo:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers; more only makes them wait for each other
-    from dask.distributed import Client, LocalCluster, as_completed
+    import dask
+    from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
 
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        futures = [client.submit(_one, unit, name, function, pure=False) for unit, name in todo]
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        if execution.address:
+            client = stack.enter_context(Client(execution.address))
+            print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr)
+        else:
+            cluster = LocalCluster(
+                n_workers=min(execution.workers, len(todo)),
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        futures = {client.submit(_one, u, name, function, broken, pure=False): (u, name) for u, name in todo}
         for future in as_completed(futures):
-            yield future.result()
+            unit, name = futures[future]
+            try:
+                yield future.result()
+            except KilledWorker:
+                yield _apart(unit, name, function, broken)
+
+
+class Log:
+    """`run.jsonl` beside the manifest: a line per unit for machines. The only file of an output that holds times."""
+
+    def __init__(self, output: str, label: str) -> None:
+        self.path, self.label = None if files.is_url(output) else os.path.join(output, "run.jsonl"), label
+        self.start = time.perf_counter()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write(event="stopped")
+
+    def write(self, **facts: Any) -> None:
+        """Append one line with the stage's name and the seconds since it began."""
+        if self.path:
+            line = {"stage": self.label, "at": round(time.perf_counter() - self.start, 3), **facts}
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Tick]:
-    """A progress bar on stderr; call the value with the number of rows just finished."""
+    """A progress bar on stderr; call the value with the rows just finished and the rows that failed so far."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(f"{label:<10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn(f"{label:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=total == 0) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=total, rate="", failed="")
 
-        def tick(rows: int) -> None:
-            bar.update(task, advance=rows)
+        def tick(rows: int, failed: int = 0) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:,.0f} rows/s" if speed else ""
+            bar.update(task, advance=rows, rate=rate, failed=f"{failed} errors" if failed else "")
 
         yield tick
 

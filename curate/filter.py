@@ -72,7 +72,7 @@ def filter(
     columns = set(source.column_names)
     need_types = identifies and not columns.issuperset(n for n in policy.names if n.startswith("degradation."))
     request = request_for([*metrics, *(["signals"] if need_types else [])], weights, device)
-    table = add_scores(source, source.table(), request, output, all_rows=all_rows, workers=workers)
+    table = add_scores(source, source.table(), request, output, all_rows=all_rows, execution=engine.Execution(workers))
     if need_types:
         table = add_probabilities(table, engine.chosen(table, all_rows))
     table = apply(table, policy, source.path, all_rows=all_rows)

@@ -31,7 +31,7 @@ def identify(
     source = read(manifest)
     engine.require_rows(source)
     request = request_for(["signals"], None, "cpu")
-    table = add_scores(source, source.table(), request, output, all_rows=all_rows, workers=workers)
+    table = add_scores(source, source.table(), request, output, all_rows=all_rows, execution=engine.Execution(workers))
     table = add_probabilities(table, engine.chosen(table, all_rows))
     stage = stage_entry("identify", VERSION, params_of(request) | {"model": identifier.fingerprint()}, [source])
     done = write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])

@@ -64,6 +64,8 @@ def ingest(
     identify: bool = False,
     max_pixels: int = images.MAX_PIXELS,
     workers: int = 0,
+    max_errors: str | None = None,
+    dask_address: str | None = None,
 ) -> Manifest:
     """Make a manifest of the images in `folder` (a local path or any fsspec URL).
 
@@ -72,7 +74,7 @@ def ingest(
     `group` is a template over the captures ("{scene}"); without one, equal and near-equal GTs share a group.
     `score` and `identify` measure the GT from the same decode as everything else (the fused form).
     An unreadable or mismatched pair becomes an `error` row with the reason. Raises UserError for a missing folder, a
-    pattern that matches nothing, an unknown layout or metric, an existing output.
+    pattern that matches nothing, an unknown layout or metric, an existing output, more failed rows than `max_errors`.
     """
     refuse_existing(output)
     listing = _list(folder)
@@ -90,7 +92,8 @@ def ingest(
         partial(_rows, options=options),
         fingerprint=files.digest(["ingest", VERSION, params, folder, [asdict(s) for s in sources], max_pixels]),
         label="ingest",
-        workers=workers,
+        execution=engine.Execution(workers, dask_address, max_errors),
+        broken=partial(_broken, options=options),
         sizes=[len(unit) for unit in units],
     )
     table = assign_groups(pa.concat_tables(tables, promote_options="default"))
@@ -188,7 +191,15 @@ def _units(sources: Sequence[Source]) -> Iterator[list[Source]]:
 def _rows(unit: Sequence[Source], *, options: Options) -> pa.Table:
     """Manifest rows of one unit: one decode per image, all that is measured of it at once."""
     look = _looker(options)
-    rows = [_row(source, look, options) for source in unit]
+    return _table([_row(source, look, options) for source in unit], options)
+
+
+def _broken(unit: Sequence[Source], reason: str, *, options: Options) -> pa.Table:
+    """Error rows for sources that nothing can be found out about."""
+    return _table([_row(replace(source, problem=reason), lambda path, is_gt: {}, options) for source in unit], options)
+
+
+def _table(rows: Sequence[dict[str, Any]], options: Options) -> pa.Table:
     extra = [*options.request.columns, *(identify.COLUMNS if options.identify else [])]
     names = [*(n for n in schema.CORE if n != "status"), *extra]
     return pa.table({n: pa.array([r.get(n) for r in rows], schema.CORE.get(n, pa.float64())) for n in names})

@@ -34,6 +34,8 @@ def score(
     device: str = "cpu",
     all_rows: bool = False,
     workers: int = 0,
+    max_errors: str | None = None,
+    dask_address: str | None = None,
 ) -> Manifest:
     """Add `iqa.<metric>` columns for the metrics named in `iqa` (`signals`: all built-in ones) where missing.
 
@@ -46,7 +48,8 @@ def score(
     source = read(manifest)
     engine.require_rows(source)
     request = request_for(iqa, weights, device)
-    table = add_scores(source, source.table(), request, output, all_rows=all_rows, workers=workers)
+    execution = engine.Execution(workers, dask_address, max_errors)
+    table = add_scores(source, source.table(), request, output, all_rows=all_rows, execution=execution)
     stage = stage_entry("score", VERSION, params_of(request), [source])
     done = write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
@@ -72,7 +75,7 @@ def add_scores(
     output: str,
     *,
     all_rows: bool = False,
-    workers: int = 0,
+    execution: engine.Execution | None = None,
 ) -> pa.Table:
     """`table` (rows of `source`) with the request's columns, what was missing measured. Units go to `output`/.work."""
     targets = _missing(source, table, request, all_rows)
@@ -83,7 +86,8 @@ def add_scores(
         partial(_measure_unit, request=request),
         fingerprint=files.digest(["score", VERSION, source.fingerprint, params_of(request), all_rows]),
         label="score",
-        workers=workers,
+        execution=execution,
+        broken=partial(_broken, request=request),
         sizes=[len(unit) for unit in units],
     )
     measured = {row["sha256"]: row for result in results for row in result.to_pylist()}
@@ -105,7 +109,14 @@ def _missing(source: Manifest, table: pa.Table, request: scorers.Request, all_ro
 
 
 def _measure_unit(unit: Sequence[Target], *, request: scorers.Request) -> pa.Table:
-    rows = [_measure_one(target, request) for target in unit]
+    return _table([_measure_one(target, request) for target in unit], request)
+
+
+def _broken(unit: Sequence[Target], reason: str, *, request: scorers.Request) -> pa.Table:
+    return _table([{"sha256": target.sha256, "problem": reason} for target in unit], request)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], request: scorers.Request) -> pa.Table:
     kinds = {"sha256": pa.string(), "problem": pa.string(), **dict.fromkeys(request.columns, pa.float64())}
     return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 

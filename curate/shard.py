@@ -91,7 +91,7 @@ def shard(
         partial(_write_shard, output=output),
         fingerprint=files.digest(["shard", VERSION, source.fingerprint, params]),
         label="shard",
-        workers=workers,
+        execution=engine.Execution(workers),
         sizes=[len(one.samples) for one in shards],
     )
     placed = pa.concat_tables(results)

@@ -69,6 +69,18 @@ def exists(path: str) -> bool:
     return bool(fs.exists(inner))
 
 
+def remove(path: str) -> None:
+    """Delete a file of ours, if it is there."""
+    if not is_url(path):
+        Path(path).unlink(missing_ok=True)
+        return
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(path)
+    if fs.exists(inner):
+        fs.rm_file(inner)
+
+
 def remove_tree(path: str) -> None:
     """Delete a folder of ours, if it is there."""
     if not is_url(path):

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests import files, schema
+from manifests import files, locks, schema
 from manifests.errors import UserError
 
 PART_ROWS = 50_000
@@ -102,7 +102,7 @@ def read(path: str) -> Manifest:
 
 
 def refuse_existing(path: str) -> None:
-    """Raises UserError when there is a finished manifest, or anything that is not ours, at `path`."""
+    """Raises UserError when there is a finished manifest at `path`."""
     if files.exists(files.join(path, "manifest.json")):
         raise UserError(f"{path}: exists already; name another output with -o, or delete it first")
 
@@ -133,6 +133,7 @@ def write(
     rows = kept + dropped + error must equal it. Raises UserError on a broken invariant or an existing output.
     """
     refuse_existing(path)
+    locks.hold(path)
     table = schema.conform(table)
     rows = schema.counts(table)
     if expected_rows is not None and rows["rows"] != expected_rows:
@@ -158,6 +159,7 @@ def write(
     info["fingerprint"] = files.digest([info["stages"], [part["sha256"] for part in parts]])
     text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
     files.write(files.join(path, "manifest.json"), text.encode())
+    locks.release(path)
     return Manifest(path, info)
 
 

@@ -63,8 +63,9 @@ def write(path, rows, root):
 
 
 def tree(folder):
-    """Relative path -> digest of every file below a folder, hidden ones as well."""
-    paths = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    """Relative path -> digest of every file below a folder, hidden ones as well; run.jsonl has times."""
+    names = [(base, name) for base, _, found in os.walk(folder) for name in found]
+    paths = [os.path.join(base, name) for base, name in names if name != "run.jsonl"]
     return {os.path.relpath(path, folder): images.sha256(files.read(path)) for path in paths}
 
 

@@ -30,7 +30,7 @@ def files(folder):
     for base, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(base, name)
-            if ".pipeline" not in path:
+            if ".pipeline" not in path and name != "run.jsonl":
                 with open(path, "rb") as file:
                     found[os.path.relpath(path, folder)] = file.read()
     return found
