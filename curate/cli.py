@@ -25,6 +25,8 @@ ManifestPath = Annotated[str, typer.Argument(metavar="[MANIFEST]", help="Manifes
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.")]
 AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
 Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
+MaxErrors = Annotated[str | None, typer.Option(help="Stop, with exit code 3, when more rows fail: 100, or 1%.")]
+DaskAddress = Annotated[str | None, typer.Option(help="Scheduler of a running Dask cluster, instead of workers here.")]
 Weights = Annotated[
     list[str] | None, typer.Option("--weights", metavar="METRIC=FILE", help="Checkpoint of a pyiqa metric.")
 ]
@@ -53,6 +55,8 @@ def ingest(
     identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
     max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
     workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
 ) -> None:
     """Make a manifest of a folder of photographs: pairs, or ground truth alone.
 
@@ -83,6 +87,8 @@ def ingest(
         identify=identify,
         max_pixels=max_pixels or MAX_PIXELS,
         workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
     )
     _report(done)
 
@@ -144,6 +150,8 @@ def score(
     device: Device = "cpu",
     all_rows: AllRows = False,
     workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
 ) -> None:
     """Measure the GTs: built-in signals and any no-reference metric of pyiqa, each distinct GT once.
 
@@ -163,6 +171,8 @@ def score(
         device=device,
         all_rows=all_rows,
         workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
     )
     _report(done)
 
