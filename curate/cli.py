@@ -194,6 +194,7 @@ def filter(
     device: Device = "cpu",
     all_rows: AllRows = False,
     workers: Workers = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped; write nothing.")] = False,
 ) -> None:
     """Drop pairs whose GT is not good enough; scores that are missing are measured first.
 
@@ -204,24 +205,25 @@ def filter(
     Example: curate filter --iqa musiq
     Example: curate filter manifest --iqa piqe --max piqe=60 --max-degradation 0.5
     Example: curate filter manifest --iqa musiq --min musiq=40 --drop-worst musiq=5%
+    Example: curate filter manifest --max piqe=60 --dry-run
     """
-    from curate.filter import filter as run
+    from curate import filter as stage
 
-    done = run(
-        manifest,
-        output,
-        iqa=iqa or (),
-        minimum=_numbers(minimum, "--min"),
-        maximum=_numbers(maximum, "--max"),
-        drop_worst=_numbers(drop_worst, "--drop-worst"),
-        max_degradation=max_degradation,
-        weights=_pairs(weights, "--weights"),
-        device=device,
-        all_rows=all_rows,
-        workers=workers,
-        say=lambda text: typer.echo(text, err=True),
-    )
-    _report(done)
+    policy: dict[str, Any] = {
+        "iqa": iqa or (),
+        "minimum": _numbers(minimum, "--min"),
+        "maximum": _numbers(maximum, "--max"),
+        "drop_worst": _numbers(drop_worst, "--drop-worst"),
+        "max_degradation": max_degradation,
+        "all_rows": all_rows,
+        "say": lambda text: typer.echo(text, err=True),
+    }
+    if dry_run:
+        found = stage.preview(manifest, **policy)
+        _rows([{"task": task, **numbers} for task, numbers in found.items()])
+        return
+    weights_of = _pairs(weights, "--weights")
+    _report(stage.filter(manifest, output, weights=weights_of, device=device, workers=workers, **policy))
 
 
 @app.command()
@@ -311,6 +313,90 @@ def report(
     typer.echo(run(manifest, output))
 
 
+@app.command()
+def dedup(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    distance: Annotated[int, typer.Option(help="Bits of 64 that the looks of two copies may differ in.")] = 4,
+    by: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Keep the best by this; default: most pixels.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Only pairs of equal files, not of equal looks.")] = False,
+) -> None:
+    """Drop copies: the same pair twice, or another copy of a photograph for the same task; the best one stays.
+
+    One GT with many LQs is no copy, nor are frames of a scene that the layout names. Column `cluster` names the pair
+    that is kept. Run it after filter; a looser run on the output revives pairs.
+
+    \b
+    Example: curate dedup
+    Example: curate dedup merged --by musiq --distance 2 -o unique
+    """
+    from curate.dedup import dedup as run
+
+    _report(run(manifest, output, distance=distance, by=by, exact=exact))
+
+
+@app.command()
+def decontaminate(
+    against: Annotated[list[str], typer.Option(metavar="TEST_MANIFEST", help="Test images; repeat for several.")],
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    distance: Annotated[int, typer.Option(help="Bits of 64 that the looks of two copies may differ in.")] = 4,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail, and write nothing, when any pair matches.")] = False,
+) -> None:
+    """Drop training pairs whose GT or LQ is a test image: the same file, or resized or recompressed.
+
+    Of a test manifest that has rows of split test, these count; of another, all.
+
+    \b
+    Example: curate decontaminate manifest --against sots --against rain100l
+    Example: curate decontaminate manifest --against benchmarks --strict
+    """
+    from curate.decontaminate import decontaminate as run
+
+    _report(run(manifest, output, against=against, distance=distance, strict=strict))
+
+
+@app.command()
+def explain(
+    pair_id: Annotated[str, typer.Argument(help="The pair's id, or the beginning of it.")],
+    manifest: ManifestPath = "manifest",
+) -> None:
+    """Tell all about a pair: its columns, files, scores, what was decided and why, and the stages it went through.
+
+    \b
+    Example: curate explain 3f2a
+    Example: curate explain 3f2a manifest-filter
+    """
+    from curate.explain import explain as run
+    from curate.explain import text
+
+    typer.echo(text(run(pair_id, manifest)))
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="Manifest before.")],
+    b: Annotated[str, typer.Argument(help="Manifest after.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what changed between two manifests: rows, verdicts by reason, columns.
+
+    \b
+    Example: curate diff manifest manifest-filter
+    Example: curate diff strict loose --json
+    """
+    import json
+    from dataclasses import asdict
+
+    from curate.diff import diff as run
+    from curate.diff import text
+
+    found = run(a, b)
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else text(found))
+
+
 def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
     from manifests.errors import UserError
 
@@ -338,21 +424,29 @@ def _numbers(values: list[str] | None, option: str) -> dict[str, float]:
 def _report(done: Manifest) -> None:
     """Rows per task, the reasons of what is not kept, and where the manifest is."""
     from rich.console import Console
-    from rich.table import Table
 
     from curate import engine
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("task", "rows", "kept", "dropped", "error"):
-        table.add_column(name, justify="left" if name == "task" else "right")
-    rows: list[dict[str, Any]] = engine.summary(done)
-    for row in [*rows, {"task": "all", **done.rows}] if len(rows) > 1 else rows:
-        table.add_row(*(str(row[name]) for name in ("task", "rows", "kept", "dropped", "error")))
+    _rows(engine.summary(done))
     shown = Console()
-    shown.print(table)
     for reason, count in list(engine.reasons(done).items())[:8]:
         shown.print(f"  {count} {reason}", highlight=False, markup=False)
     shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rows(tasks: list[dict[str, Any]]) -> None:
+    """A table of rows per task, with their sum below when there are several."""
+    from rich.console import Console
+    from rich.table import Table
+
+    numbers = ("rows", "kept", "dropped", "error")
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", *numbers):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    total = {"task": "all", **{name: sum(row[name] for row in tasks) for name in numbers}}
+    for row in [*tasks, total] if len(tasks) > 1 else tasks:
+        table.add_row(*(str(row[name]) for name in ("task", *numbers)))
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pyarrow as pa
 
+from curate import hamming
 from manifests import schema
 
 NEAR = 4  # bits of 64; Zauner 2010 and the practice of dataset dedup put re-encodings and resizes below 6
@@ -41,28 +40,9 @@ def join_equal(sets: Disjoint, keys: Sequence[str | None]) -> None:
 
 
 def near_pairs(hashes: Sequence[str], distance: int = NEAR) -> Iterator[tuple[int, int]]:
-    """Index pairs of distinct 64-bit hashes (16 hex digits) at most `distance` bits apart.
-
-    Multi-index search (Norouzi et al., CVPR 2012): two hashes within d bits agree exactly on one of d + 1 bands, so
-    only rows that share a band are compared.
-    """
-    values = np.array([int(h, 16) for h in hashes], dtype=np.uint64)
-    edges = np.linspace(0, 64, distance + 2).astype(int)
-    seen: set[tuple[int, int]] = set()
-    for low, high in itertools.pairwise(edges):
-        mask = np.uint64((1 << int(high - low)) - 1)
-        band = (values >> np.uint64(low)) & mask
-        order = np.argsort(band, kind="stable")
-        cuts = np.flatnonzero(np.diff(band[order])) + 1
-        for bucket in np.split(order, cuts):
-            for position in range(len(bucket) - 1):
-                rest = bucket[position + 1 :]
-                apart = np.bitwise_count(values[rest] ^ values[bucket[position]])
-                for other in rest[apart <= distance]:
-                    pair = (int(min(bucket[position], other)), int(max(bucket[position], other)))
-                    if pair not in seen:
-                        seen.add(pair)
-                        yield pair
+    """Index pairs i < j of distinct 64-bit hashes (16 hex digits) at most `distance` bits apart, each once."""
+    for left, right, _ in hamming.pairs_within(hamming.numbers(hashes), distance):
+        yield from zip(left.tolist(), right.tolist(), strict=True)
 
 
 def join_near(sets: Disjoint, hashes: Sequence[str | None], distance: int = NEAR) -> None:

@@ -12,12 +12,14 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate import isolation
@@ -317,20 +319,19 @@ def progress(label: str, total: int) -> Iterator[Tick]:
 
 def summary(manifest: Manifest) -> list[dict[str, Any]]:
     """Rows per task: total, kept, dropped, error; for printing."""
-    table = manifest.table(["task", "status"])
     tally: dict[str, dict[str, int]] = {}
-    for task, status in zip(table.column("task").to_pylist(), table.column("status").to_pylist(), strict=True):
-        row = tally.setdefault(task or "-", {"rows": 0, "kept": 0, "dropped": 0, "error": 0})
-        row["rows"] += 1
-        row[status] += 1
+    for part in manifest.parts(["task", "status"]):
+        for one in part.group_by(["task", "status"]).aggregate([([], "count_all")]).to_pylist():
+            row = tally.setdefault(one["task"] or "-", {"rows": 0, "kept": 0, "dropped": 0, "error": 0})
+            row["rows"] += one["count_all"]
+            row[one["status"]] += one["count_all"]
     return [{"task": task, **tally[task]} for task in sorted(tally)]
 
 
 def reasons(manifest: Manifest) -> Mapping[str, int]:
     """How many rows each (stage, rule) dropped or failed, most first."""
-    tally: dict[str, int] = {}
-    for decisions in manifest.table(["decisions"]).column("decisions").to_pylist():
-        for one in decisions or ():
-            name = f"{one['verdict']} by {one['stage']}/{one['rule']}"
-            tally[name] = tally.get(name, 0) + 1
+    tally: Counter[str] = Counter()
+    for part in manifest.parts(["decisions"]):
+        for one in pc.list_flatten(part.column("decisions")).to_pylist():
+            tally[f"{one['verdict']} by {one['stage']}/{one['rule']}"] += 1
     return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from curate import engine, scorers
-from curate.score import add_scores, params_of, request_for
+from curate.score import measure, params_of, request_for
 from manifests import schema
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
@@ -31,10 +31,11 @@ def identify(
     source = read(manifest)
     engine.require_rows(source)
     request = request_for(["signals"], None, "cpu")
-    table = add_scores(source, source.table(), request, output, all_rows=all_rows, execution=engine.Execution(workers))
-    table = add_probabilities(table, engine.chosen(table, all_rows))
+    scores = measure(source, request, output, all_rows=all_rows, execution=engine.Execution(workers))
+    parts = map(scores.join, source.parts())
+    tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in parts)
     stage = stage_entry("identify", VERSION, params_of(request) | {"model": identifier.fingerprint()}, [source])
-    done = write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
+    done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import engine, scorers
 from manifests import files, images, schema
@@ -49,9 +50,10 @@ def score(
     engine.require_rows(source)
     request = request_for(iqa, weights, device)
     execution = engine.Execution(workers, dask_address, max_errors)
-    table = add_scores(source, source.table(), request, output, all_rows=all_rows, execution=execution)
+    scores = measure(source, request, output, all_rows=all_rows, execution=execution)
+    tables = (scores.join(part) for part in source.parts())
     stage = stage_entry("score", VERSION, params_of(request), [source])
-    done = write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
+    done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
 
@@ -68,17 +70,32 @@ def params_of(request: scorers.Request) -> dict[str, Any]:
     return {"metrics": request.fingerprints()}
 
 
-def add_scores(
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of the distinct GTs of a manifest, by content hash, and how to put it into its parts."""
+
+    request: scorers.Request
+    all_rows: bool
+    measured: Mapping[str, Mapping[str, Any]]
+
+    def join(self, part: pa.Table) -> pa.Table:
+        """`part` with the request's columns: values that were there stay, what was missing is filled in."""
+        lacking = [n for n in self.request.columns if n not in part.column_names]
+        for column in lacking:
+            part = part.append_column(column, pa.nulls(part.num_rows, pa.float64()))
+        return _join(part, self.measured, self.request, engine.chosen(part, self.all_rows)) if self.measured else part
+
+
+def measure(
     source: Manifest,
-    table: pa.Table,
     request: scorers.Request,
     output: str,
     *,
     all_rows: bool = False,
     execution: engine.Execution | None = None,
-) -> pa.Table:
-    """`table` (rows of `source`) with the request's columns, what was missing measured. Units go to `output`/.work."""
-    targets = _missing(source, table, request, all_rows)
+) -> Scores:
+    """Measure what is missing of the request's columns, each distinct GT once. Units go to `output`/.work."""
+    targets = _missing(source, request, all_rows)
     units = [targets[i : i + UNIT_IMAGES] for i in range(0, len(targets), UNIT_IMAGES)]
     results = engine.run_units(
         engine.work_folder(output),
@@ -90,21 +107,28 @@ def add_scores(
         broken=partial(_broken, request=request),
         sizes=[len(unit) for unit in units],
     )
-    measured = {row["sha256"]: row for result in results for row in result.to_pylist()}
-    return _join(table, measured, request, engine.chosen(table, all_rows))
+    return Scores(request, all_rows, {row["sha256"]: row for result in results for row in result.to_pylist()})
 
 
-def _missing(source: Manifest, table: pa.Table, request: scorers.Request, all_rows: bool) -> list[Target]:
+def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list[Target]:
     """Distinct GTs of the chosen rows that lack a score, in manifest order."""
-    has_all = [False] * table.num_rows
-    if set(request.columns) <= set(table.column_names):
-        rows = table.select(request.columns).to_pylist()
-        has_all = [None not in row.values() for row in rows]
-    names = [table.column(n).to_pylist() for n in ("gt_sha256", "dataset", "gt_path")]
+    if not request.columns:
+        return []
+    there = [name for name in request.columns if name in source.column_names]
     targets: dict[str, Target] = {}
-    for index, (use, sha, dataset, path) in enumerate(zip(engine.chosen(table, all_rows), *names, strict=True)):
-        if use and sha and path and not has_all[index]:
-            targets.setdefault(sha, Target(sha, source.locate(dataset, path)))
+    for part in source.parts(["gt_sha256", "dataset", "gt_path", "status", *there]):
+        use = pc.is_valid(part.column("gt_sha256"))
+        if not all_rows:
+            use = pc.and_(use, pc.equal(part.column("status"), "kept"))
+        if len(there) == len(request.columns):
+            full = pc.is_valid(part.column(there[0]))
+            for name in there[1:]:
+                full = pc.and_(full, pc.is_valid(part.column(name)))
+            use = pc.and_not(use, full)
+        for row in part.filter(use).select(["gt_sha256", "dataset", "gt_path"]).to_pylist():
+            if row["gt_path"] and row["gt_sha256"] not in targets:
+                place = source.locate(row["dataset"], row["gt_path"])
+                targets[row["gt_sha256"]] = Target(row["gt_sha256"], place)
     return list(targets.values())
 
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manifests.errors import UserError
 from manifests.files import digest
@@ -118,24 +121,68 @@ def conform(table: pa.Table) -> pa.Table:
             columns[name] = column if column.type == kind else column.cast(kind)
         else:
             columns[name] = pa.nulls(rows, kind)
-    decisions = columns["decisions"].to_pylist()
-    columns["decisions"] = pa.array([d or [] for d in decisions], CORE["decisions"])
-    columns["status"] = pa.array([status_of(d) for d in decisions], pa.string())
+    if columns["decisions"].null_count:
+        columns["decisions"] = pa.array([d or [] for d in columns["decisions"].to_pylist()], CORE["decisions"])
+    columns["status"] = status(columns["decisions"])
     for name in sorted(set(table.column_names) - set(CORE)):
         columns[name] = table.column(name).combine_chunks()
-    check_ids(columns["pair_id"].to_pylist())
+    ids = Ids()
+    ids.add(columns["pair_id"])
+    ids.check()
     return pa.table(columns)
 
 
-def check_ids(ids: Sequence[str | None]) -> None:
-    """Raises UserError unless every row has a `pair_id` of its own."""
-    seen: set[str] = set()
-    for index, one in enumerate(ids):
-        if not one:
-            raise UserError(f"row {index}: has no pair_id")
-        if one in seen:
-            raise UserError(f"pair_id {one} stands in two rows: every pair must be listed once")
-        seen.add(one)
+def status(decisions: pa.ListArray) -> pa.Array:
+    """`status_of` every row at once."""
+    states = np.where(pc.list_value_length(decisions).to_numpy(zero_copy_only=False) > 0, "dropped", "kept")
+    errors = pc.equal(pc.struct_field(pc.list_flatten(decisions), "verdict"), "error")
+    states = states.astype(object)
+    states[pc.list_parent_indices(decisions).filter(errors).to_numpy(zero_copy_only=False)] = "error"
+    return pa.array(states, pa.string())
+
+
+class Ids:
+    """Checks that `pair_id` is unique over any number of parts, in 16 bytes a row."""
+
+    def __init__(self) -> None:
+        self._parts: list[npt.NDArray[np.uint64]] = []
+
+    def add(self, ids: pa.Array | pa.ChunkedArray) -> None:
+        """Remember a part's ids. Raises UserError for one that is not 32 hex digits."""
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        lengths = pc.fill_null(pc.binary_length(ids), 0).to_numpy(zero_copy_only=False)
+        if wrong := np.flatnonzero(lengths != 32).tolist():
+            value = ids[wrong[0]].as_py()
+            reason = f"pair_id {value!r} is not 32 hex digits" if value else "has no pair_id"
+            raise UserError(f"row {sum(len(part) for part in self._parts) + wrong[0]}: {reason}")
+        self._parts.append(hex_digits(ids, 32))
+
+    def check(self) -> None:
+        """Raises UserError unless every id that was added is the only one of its value."""
+        if not self._parts:
+            return
+        halves = np.concatenate(self._parts)
+        mixed = halves[:, 0] ^ (halves[:, 1] * np.uint64(0x9E3779B97F4A7C15))
+        ordered = np.sort(mixed)
+        for value in ordered[1:][ordered[1:] == ordered[:-1]]:  # hardly ever by chance
+            ids, counts = np.unique(halves[mixed == value], axis=0, return_counts=True)
+            if counts.max() > 1:
+                one = ids[counts.argmax()]
+                raise UserError(
+                    f"pair_id {one[0]:016x}{one[1]:016x} stands in two rows: every pair must be listed once"
+                )
+
+
+def hex_digits(texts: pa.Array, digits: int) -> npt.NDArray[np.uint64]:
+    """(N, digits / 16) numbers of 64 bits from N strings of that many lower-case hex digits, none of them null."""
+    if not len(texts):
+        return np.zeros((0, digits // 16), np.uint64)
+    start = int(np.frombuffer(texts.buffers()[1], np.int32)[texts.offset])
+    text = np.frombuffer(texts.buffers()[2], np.uint8, digits * len(texts), start).reshape(-1, digits)
+    nibbles = np.where(text >= ord("a"), text - (ord("a") - 10), text - ord("0")).astype(np.uint8)
+    packed = (nibbles[:, ::2] << 4) | nibbles[:, 1::2]
+    return np.ascontiguousarray(packed).view(">u8").astype(np.uint64)
 
 
 def set_column(table: pa.Table, name: str, values: Any, kind: pa.DataType | None = None) -> pa.Table:
@@ -147,5 +194,5 @@ def set_column(table: pa.Table, name: str, values: Any, kind: pa.DataType | None
 
 def counts(table: pa.Table) -> dict[str, int]:
     """Rows, and how many of them are kept, dropped and error."""
-    status = table.column("status").to_pylist()
-    return {"rows": len(status), **{name: status.count(name) for name in ("kept", "dropped", "error")}}
+    found = {one["values"]: one["counts"] for one in pc.value_counts(table.column("status")).to_pylist()}
+    return {"rows": table.num_rows, **{name: found.get(name, 0) for name in ("kept", "dropped", "error")}}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests import files, locks, schema
@@ -119,41 +121,45 @@ def stage_entry(stage: str, version: int, params: Mapping[str, Any], inputs: Seq
 
 def write(
     path: str,
-    table: pa.Table,
+    table: pa.Table | Iterable[pa.Table],
     *,
     roots: Mapping[str, str],
     stages: Sequence[Mapping[str, Any]],
     expected_rows: int | None = None,
     part_rows: int = PART_ROWS,
 ) -> Manifest:
-    """Write `table` as the manifest `path`.
+    """Write `table`, or a stream of tables with the same columns, as the manifest `path`.
 
     `roots` are where the datasets lie as the caller sees them; local ones are stored relative to `path`.
     `stages` is the lineage, the stage that made this table last. `expected_rows` is what that stage declared:
-    rows = kept + dropped + error must equal it. Raises UserError on a broken invariant or an existing output.
+    rows = kept + dropped + error must equal it. Of a stream one table at a time is held.
+    Raises UserError on a broken invariant or an existing output.
     """
     refuse_existing(path)
     locks.hold(path)
-    table = schema.conform(table)
-    rows = schema.counts(table)
+    parts: list[dict[str, Any]] = []
+    rows, ids, columns = Counter[str](), schema.Ids(), list[str]()
+    for piece in _pieces(table, part_rows):
+        part = schema.conform(piece)
+        _check_part(path, part, roots, columns)
+        columns = part.column_names
+        ids.add(part.column("pair_id"))
+        rows.update(schema.counts(part))
+        data = parquet_bytes(part)
+        name = f"part-{len(parts):05d}.parquet"
+        files.write(files.join(path, name), data)
+        parts.append({"file": name, "rows": part.num_rows, "sha256": _sha256(data)})
+    ids.check()
     if expected_rows is not None and rows["rows"] != expected_rows:
         raise UserError(f"{path}: {rows['rows']} rows written where the stage declared {expected_rows}")
     if rows["rows"] != rows["kept"] + rows["dropped"] + rows["error"]:
-        raise UserError(f"{path}: rows do not add up: {rows}")
-    if lost := set(table.column("dataset").to_pylist()) - set(roots):
-        raise UserError(f"{path}: dataset {min(map(str, lost))!r} has no root")
-    parts = []
-    for index, start in enumerate(range(0, max(table.num_rows, 1), part_rows)):
-        data = parquet_bytes(table.slice(start, part_rows))
-        name = f"part-{index:05d}.parquet"
-        files.write(files.join(path, name), data)
-        parts.append({"file": name, "rows": min(part_rows, table.num_rows - start), "sha256": _sha256(data)})
+        raise UserError(f"{path}: rows do not add up: {dict(rows)}")
     info: dict[str, Any] = {
         "schema_version": schema.VERSION,
         "roots": {name: files.relative_root(root, path) for name, root in sorted(roots.items())},
-        "columns": table.column_names,
-        "rows": rows,
-        "stages": [*stages[:-1], {**stages[-1], "rows": rows}],
+        "columns": columns,
+        "rows": dict(rows),
+        "stages": [*stages[:-1], {**stages[-1], "rows": dict(rows)}],
         "parts": parts,
     }
     info["fingerprint"] = files.digest([info["stages"], [part["sha256"] for part in parts]])
@@ -161,6 +167,21 @@ def write(
     files.write(files.join(path, "manifest.json"), text.encode())
     locks.release(path)
     return Manifest(path, info)
+
+
+def _pieces(table: pa.Table | Iterable[pa.Table], part_rows: int) -> Iterator[pa.Table]:
+    """Tables of at most `part_rows` rows; at least one, so that an empty manifest has its columns."""
+    for one in [table] if isinstance(table, pa.Table) else table:
+        for start in range(0, max(one.num_rows, 1), part_rows):
+            yield one.slice(start, part_rows)
+
+
+def _check_part(path: str, part: pa.Table, roots: Mapping[str, str], columns: Sequence[str]) -> None:
+    if columns and part.column_names != columns:
+        other = set(columns) ^ set(part.column_names)
+        raise UserError(f"{path}: column {min(other)!r} is in some parts only")
+    if lost := set(pc.unique(part.column("dataset")).to_pylist()) - set(roots):
+        raise UserError(f"{path}: dataset {min(map(str, lost))!r} has no root")
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

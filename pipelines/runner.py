@@ -30,7 +30,10 @@ STAGES: dict[str, Kind] = {
     "pipelines.photos": Kind("pipelines.photos:photos", ""),
     **{
         f"curate.{name}": Kind(f"curate.{name}:{name}", "manifest.json")
-        for name in ("ingest", "degrade", "score", "filter", "identify", "caption", "split", "shard")
+        for name in (
+            *("ingest", "degrade", "score", "filter", "identify", "caption"),
+            *("dedup", "decontaminate", "split", "shard"),
+        )
     },
     "curate.report": Kind("curate.report:report", "", ".html"),
     "trainer.run": Kind("pipelines.training:train", ""),

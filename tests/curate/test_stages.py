@@ -12,9 +12,11 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate import engine
 from curate.caption import caption
 from curate.degrade import degrade
 from curate.filter import filter as filter_
+from curate.filter import preview
 from curate.identify import identify
 from curate.ingest import ingest
 from curate.report import report
@@ -236,8 +238,8 @@ def test_split_is_disjoint_equal_and_independent_of_row_order(rows, ref, seed, s
 
 def test_check_fails_loudly_on_leaks():
     row = {"task": "a", "dataset": "d", "lq_path": "x.png"}
-    one = row | {"pair_id": "1", "split": "train", "group": "x", "gt_sha256": "1", "phash": "00000000000000ff"}
-    two = row | {"pair_id": "2", "split": "test", "group": "y", "gt_sha256": "2", "phash": "00000000000000fe"}
+    one = row | {"pair_id": "1" * 32, "split": "train", "group": "x", "gt_sha256": "1", "phash": "00000000000000ff"}
+    two = row | {"pair_id": "2" * 32, "split": "test", "group": "y", "gt_sha256": "2", "phash": "00000000000000fe"}
     with pytest.raises(UserError, match="near-equal"):
         check(schema.conform(pa.Table.from_pylist([one, two])), 0)
     with pytest.raises(UserError, match="group x is in two splits"):
@@ -312,3 +314,17 @@ def test_the_report_opens_offline_and_shows_what_was_decided(shards, clean, tmp_
     assert "min:contrast" in text
     with pytest.raises(UserError, match="exists already"):
         report(strict.path, page)
+
+
+def test_a_dry_run_says_what_the_filter_does_on_any_number_of_parts(clean, tmp_path):
+    whole = table.read(clean)
+    parts = tmp_path / "clean2"  # beside the first, so that its relative roots hold
+    table.write(str(parts), whole.table(), roots=whole.roots, stages=whole.stages, part_rows=2)
+    policy = {"maximum": {"contrast": 0.25}, "drop_worst": {"sharpness": 34.0}}
+    one, two = (filter_(m, str(tmp_path / f"f{i}"), **policy) for i, m in enumerate((clean, str(parts))))
+    assert len(two.info["parts"]) == 3
+    assert one.table().equals(two.table())
+    assert preview(str(parts), **policy) == {row.pop("task"): row for row in engine.summary(one)}
+    assert 1 < one.rows["dropped"] < 6
+    with pytest.raises(UserError, match=r"has no column 'iqa\.musiq'"):
+        preview(clean, minimum={"musiq": 40})
