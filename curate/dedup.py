@@ -180,6 +180,8 @@ def _copies(rows: _Rows, order: Sequence[int], distance: int) -> dict[int, _Copy
         own = scenes[i] or rows["gt_sha256"][i]
         best: _Copy | None = None
         for look, gt_bits in ((hashes[i], 0), *near.get(hashes[i], ())):
+            if best is not None and best.bits < gt_bits:
+                break
             for other, members in kept.get((look, *kind), {}).items():
                 if other != own:
                     best = min(_matches(rows, i, members, gt_bits, distance, best), default=best)
@@ -193,31 +195,35 @@ def _copies(rows: _Rows, order: Sequence[int], distance: int) -> dict[int, _Copy
 def _matches(
     rows: _Rows, i: int, members: Sequence[tuple[int, int]], gt_bits: int, distance: int, best: _Copy | None
 ) -> Iterator[_Copy]:
-    """`best`, and the members that row i is a copy of by its LQ."""
+    """`best`, and the members (best ranked first) that row i is a copy of by its LQ."""
     if best is not None:
         yield best
+    gts, lqs, looks = rows["gt_sha256"], rows["lq.sha256"], rows["lq.phash"]
+    gt, lq, look = gts[i], lqs[i], int(looks[i], 16) if looks[i] else None
     for rank, k in members:
-        if rows["gt_sha256"][k] != rows["gt_sha256"][i]:
-            bits = _lq_bits(rows, i, k)
-            if bits is not None and bits <= distance:
-                yield _Copy(gt_bits + bits, rank, k, gt_bits)
-
-
-def _lq_bits(rows: _Rows, i: int, k: int) -> int | None:
-    """How many bits the LQs of two rows are apart; 0 for the same file or none in both; None: cannot be said."""
-    if rows["lq.sha256"][i] == rows["lq.sha256"][k]:
-        return 0
-    a, b = rows["lq.phash"][i], rows["lq.phash"][k]
-    return (int(a, 16) ^ int(b, 16)).bit_count() if a and b else None
+        if gts[k] == gt:
+            continue
+        if lqs[k] == lq:  # the same file, or none in both
+            bits = 0
+        elif look is None or not looks[k]:
+            continue
+        else:
+            bits = (int(looks[k], 16) ^ look).bit_count()
+        if bits <= distance:
+            yield _Copy(gt_bits + bits, rank, k, gt_bits)
+        if bits == 0:
+            return  # no later member is nearer
 
 
 def _neighbours(hashes: Sequence[str], distance: int) -> Mapping[str, list[tuple[str, int]]]:
-    """Hash → the other hashes at most `distance` bits from it, with their distances."""
+    """Hash → the other hashes at most `distance` bits from it, with their distances, nearest first."""
     near: dict[str, list[tuple[str, int]]] = {}
     for left, right, apart in hamming.pairs_within(hamming.numbers(hashes), distance):
         for a, b, bits in np.stack([left, right, apart.astype(np.int64)], axis=1).tolist():
             near.setdefault(hashes[a], []).append((hashes[b], bits))
             near.setdefault(hashes[b], []).append((hashes[a], bits))
+    for found in near.values():
+        found.sort(key=lambda one: one[1])
     return near
 
 

@@ -8,7 +8,7 @@ from importlib import resources
 from manifests import files
 from manifests.errors import UserError
 
-# scene/name -> package and file. Drawings, text, microscopy and charts of the same folders are left out. The two
+# scene/name -> package and file. Drawings, text, charts, microscopy and astronomy are left out. The two
 # motorcycle views are one scene, so that no split can tear them apart.
 PHOTOGRAPHS: dict[str, tuple[str, str]] = {
     "astronaut/astronaut.png": ("skimage.data", "astronaut.png"),
@@ -22,7 +22,6 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
     "flower/flower.jpg": ("sklearn.datasets.images", "flower.jpg"),
     "grass/grass.png": ("skimage.data", "grass.png"),
     "gravel/gravel.png": ("skimage.data", "gravel.png"),
-    "moon/moon.png": ("skimage.data", "moon.png"),
     "motorcycle/left.png": ("skimage.data", "motorcycle_left.png"),
     "motorcycle/right.png": ("skimage.data", "motorcycle_right.png"),
     "rocket/rocket.jpg": ("skimage.data", "rocket.jpg"),

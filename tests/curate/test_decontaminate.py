@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -134,10 +135,9 @@ def test_the_command_takes_several_test_manifests(command, clean, benchmark, tmp
     assert command("curate", "decontaminate", clean)[0] == 2
 
 
-def test_bad_input_is_one_line(clean, save, tmp_path):
-    save("bad/x.png", np.zeros((8, 8, 3), np.uint8))
-    (tmp_path / "bad" / "x.png").write_bytes(b"")
-    bad = ingest(str(tmp_path / "bad"), str(tmp_path / "b"), gt="{id}.png", task="clean").path
+def test_bad_input_is_one_line(clean, tmp_path):
+    unread = pa.table({"pair_id": ["0" * 32], "dataset": ["d"], "gt_path": ["x.png"]})
+    bad = table.write(str(tmp_path / "b"), unread, roots={"d": str(tmp_path)}, stages=[{"stage": "made"}]).path
     for options, message in (
         ({"against": []}, "--against TEST_MANIFEST"),
         ({"against": clean, "distance": 20}, "0 to 16"),

@@ -102,7 +102,8 @@ def make(tmp_path):
             whole.append({"group": f"{row['dataset']}/{row['gt_path']}"} | row)
         roots = {row["dataset"]: str(tmp_path) for row in whole}
         path = tmp_path / f"made{next(made)}"
-        tables = schema.conform(pa.Table.from_pylist(whole))
+        names = {name for row in whole for name in row}
+        tables = schema.conform(pa.Table.from_pylist([dict.fromkeys(names) | row for row in whole]))
         return table.write(str(path), tables, roots=roots, stages=[{"stage": "made"}]).path
 
     return write
@@ -132,7 +133,9 @@ def copies(photographs, save, tmp_path):
         other = Image.fromarray(pixels).resize((int(width * factor), int(height * factor)), Image.Resampling.LANCZOS)
         save(f"b/{index}.jpg", np.asarray(other), quality=70)
     made = [
-        ingest(str(tmp_path / name), str(tmp_path / f"m{name}"), gt="{id}.*", task="clean", score=["contrast"]).path
+        ingest(
+            str(tmp_path / name), str(tmp_path / f"m{name}"), gt="{id}.*", task="clean", score=["sharpness", "contrast"]
+        ).path
         for name in "ab"
     ]
     return merge(made, str(tmp_path / "both")).path
@@ -154,12 +157,12 @@ def test_the_larger_copy_of_a_photograph_stays(copies, tmp_path):
             assert kept["pair_id"] in decision["text"]
 
 
-@pytest.mark.parametrize("by", ["contrast", "iqa.contrast"])
+@pytest.mark.parametrize("by", ["sharpness", "iqa.sharpness"])
 def test_the_best_scored_copy_stays(copies, tmp_path, by):
     done = dedup(copies, str(tmp_path / "d"), by=by)
     members = {}
     for row in rows(done.path):
-        members.setdefault(row["cluster"], []).append((row["iqa.contrast"], row["status"]))
+        members.setdefault(row["cluster"], []).append((row["iqa.sharpness"], row["status"]))
     assert len(members) == 6
     for found in members.values():
         assert [status for _, status in sorted(found)] == ["dropped", "kept"]
@@ -265,7 +268,6 @@ def test_looser_revives_and_what_others_dropped_is_left_alone(copies, tmp_path):
     # the copies that dedup dropped are not filtered; the filter drops a kept one, so that its copy comes back
     back = dedup(strict.path, str(tmp_path / "back"))
     lost = next(row for row in rows(strict.path) if row["decisions"] and row["decisions"][0]["stage"] == "filter")
-    assert lost in [{**row} for row in rows(strict.path)]
     revived = [row for row in rows(back.path) if row["status"] == "kept"]
     assert len(revived) == 6
     assert {row["gt_path"].split(".")[0] for row in revived} == set("012345")
@@ -336,7 +338,7 @@ def is_copy(a, b, distance):
         ({"distance": -1}, "--distance -1", 2),
         ({"by": "musik"}, "did you mean musiq", 2),
         ({"by": "musiq"}, "has no column 'iqa.musiq'", 1),
-        ({"by": "mean_luma"}, "neither end of it is better|unknown metric", 2),
+        ({"by": "contrast"}, "neither end of it is better", 2),
     ],
 )
 def test_bad_options_are_one_line_and_write_nothing(copies, tmp_path, options, message, code):
@@ -347,7 +349,7 @@ def test_bad_options_are_one_line_and_write_nothing(copies, tmp_path, options, m
 
 
 def test_the_command_says_what_it_dropped(command, copies, tmp_path):
-    code, out, err = command("curate", "dedup", copies, "-o", tmp_path / "d", "--distance", "2", "--by", "contrast")
+    code, out, err = command("curate", "dedup", copies, "-o", tmp_path / "d", "--distance", "2", "--by", "sharpness")
     assert code == 0, err
     assert "drop by dedup/perceptual" in out
     code, _, err = command("curate", "dedup", copies, "-o", tmp_path / "d")

@@ -47,9 +47,9 @@ def test_everything_about_a_pair(command, strict, pairs, tmp_path):
     assert found.decisions == dropped["decisions"]
     assert found.scores == {"iqa.contrast": dropped["iqa.contrast"]}
     assert found.facts["task"] == "dehaze"
-    assert "scale" not in found.facts or found.facts["scale"] is not None
+    assert None not in found.facts.values()
     with open(found.files["gt"], "rb") as file:
-        assert schema.digest and file.read(4) == b"\x89PNG"
+        assert file.read(4) == b"\x89PNG"
     assert [stage["stage"] for stage in found.stages] == ["ingest", "filter"]
     code, out, err = command("curate", "explain", prefix, strict)
     assert code == 0, err
@@ -155,3 +155,10 @@ def test_rows_and_columns(pairs, hazy, command, tmp_path):
         assert shown in out
     code, _, err = command("curate", "diff", pairs, tmp_path / "none")
     assert (code, err.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["dedup", "decontaminate", "explain", "diff"])
+def test_the_help_has_an_example(command, name):
+    code, out, _ = command("curate", name, "--help")
+    assert code == 0
+    assert f"Example: curate {name}" in out
