@@ -238,9 +238,11 @@ def _facts(path: str, is_gt: bool, options: Options) -> dict[str, Any]:
         return {"problem": ("unreadable", f"{path}: {error.strerror or error}")}
     except images.ImageError as error:
         return {**facts, "problem": ("unreadable", f"{path}: {error}")}
-    facts |= {"width": image.width, "height": image.height, "mode": image.mode, "phash": images.phash(image.pixels)}
+    luma = images.luma(image.pixels)
+    look = images.phash(image.pixels, luma)
+    facts |= {"width": image.width, "height": image.height, "mode": image.mode, "phash": look}
     if is_gt and options.request.names:
-        scores, problems = scorers.measure(image.pixels, options.request)
+        scores, problems = scorers.measure(image.pixels, options.request, luma)
         facts["scores"], facts["score_problems"] = scores, problems
         if options.identify:
             facts["scores"] = scores | identify.probabilities(scores)

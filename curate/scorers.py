@@ -85,10 +85,13 @@ def _weights_hash(path: str) -> str:
         raise UserError(f"{path}: weights cannot be read ({error.strerror})") from None
 
 
-def measure(pixels: images.Pixels, request: Request) -> tuple[dict[str, float | None], list[str]]:
+def measure(
+    pixels: images.Pixels, request: Request, luma: images.Pixels | None = None
+) -> tuple[dict[str, float | None], list[str]]:
     """Scores of one GT, (H, W, 3) uint8 or uint16 RGB: column -> value, and what went wrong, one text a metric.
 
-    A score that cannot be had (NaN, or the metric refuses the image) is None and has its text.
+    `luma` is that of the pixels, where the caller has it. A score that cannot be had (NaN, or the metric refuses the
+    image) is None and has its text.
     """
     values: dict[str, float | None] = {}
     problems: list[str] = []
@@ -97,7 +100,7 @@ def measure(pixels: images.Pixels, request: Request) -> tuple[dict[str, float | 
     if any(name in signals for name in request.names):
         from curate import signals as built_in
 
-        measured = built_in.measure(pixels)
+        measured = built_in.measure(pixels, luma)
     for name in request.names:
         value: float | None
         try:
