@@ -137,18 +137,32 @@ def write(
     """
     refuse_existing(path)
     locks.hold(path)
+    try:
+        return _write(path, _pieces(table, part_rows), roots, stages, expected_rows)
+    finally:
+        locks.release(path)
+
+
+def _write(
+    path: str,
+    pieces: Iterable[pa.Table],
+    roots: Mapping[str, str],
+    stages: Sequence[Mapping[str, Any]],
+    expected_rows: int | None,
+) -> Manifest:
     parts: list[dict[str, Any]] = []
     rows, ids, columns = Counter[str](), schema.Ids(), list[str]()
-    for piece in _pieces(table, part_rows):
+    for piece in pieces:
         part = schema.conform(piece)
         _check_part(path, part, roots, columns)
         columns = part.column_names
         ids.add(part.column("pair_id"))
         rows.update(schema.counts(part))
         data = parquet_bytes(part)
-        name = f"part-{len(parts):05d}.parquet"
+        name = _part(len(parts))
         files.write(files.join(path, name), data)
         parts.append({"file": name, "rows": part.num_rows, "sha256": _sha256(data)})
+    _forget_parts(path, len(parts))
     ids.check()
     if expected_rows is not None and rows["rows"] != expected_rows:
         raise UserError(f"{path}: {rows['rows']} rows written where the stage declared {expected_rows}")
@@ -165,8 +179,18 @@ def write(
     info["fingerprint"] = files.digest([info["stages"], [part["sha256"] for part in parts]])
     text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
     files.write(files.join(path, "manifest.json"), text.encode())
-    locks.release(path)
     return Manifest(path, info)
+
+
+def _part(index: int) -> str:
+    return f"part-{index:05d}.parquet"
+
+
+def _forget_parts(path: str, first: int) -> None:
+    """Delete the parts from `first` on: a run with other parameters, killed before it was done, left them."""
+    while files.exists(files.join(path, _part(first))):
+        files.remove(files.join(path, _part(first)))
+        first += 1
 
 
 def _pieces(table: pa.Table | Iterable[pa.Table], part_rows: int) -> Iterator[pa.Table]:

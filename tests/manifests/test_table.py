@@ -169,3 +169,16 @@ def test_identity_is_of_names_not_content():
     assert len(one) == 32
     assert one != schema.pair_id("d", "deblur", "", "ab", "")
     assert one == schema.pair_id("d", "deblur", "", "a", "b")
+
+
+def test_parts_of_a_killed_run_are_forgotten(tmp_path):
+    write(tmp_path / "m", rows(30), part_rows=10)
+    (tmp_path / "m" / "manifest.json").unlink()
+    write(tmp_path / "m", rows(5))
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["manifest.json", "part-00000.parquet"]
+
+
+def test_a_stream_of_tables_must_have_the_same_columns(tmp_path):
+    with pytest.raises(UserError, match=r"column 'iqa\.piqe' is in some parts only"):
+        write(tmp_path / "m", iter([rows(3), rows(3, **{"iqa.piqe": [1.0, 2.0, 3.0]})]))
+    assert not (tmp_path / "m" / "manifest.json").exists()
