@@ -124,8 +124,9 @@ def _list(folder: str) -> list[str]:
     if files.is_url(folder):
         import fsspec
 
-        fs, inner = fsspec.core.url_to_fs(folder)
-        found = [path[len(inner.rstrip("/")) + 1 :] for path in fs.find(inner)]
+        with files.remote(folder):
+            fs, inner = fsspec.core.url_to_fs(folder)
+            found = [path[len(inner.rstrip("/")) + 1 :] for path in fs.find(inner)]
     else:
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder")

@@ -5,13 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from manifests.errors import UserError
 
 
 def is_url(path: str) -> bool:
     """True for `s3://bucket/x` and the like, False for local paths."""
     return "://" in path
+
+
+@contextmanager
+def remote(path: str) -> Iterator[None]:
+    """Tells a file that is not there from a storage that cannot be reached, which stops a run and is no row's fault.
+
+    Raises UserError for the second.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError, UserError):
+        raise
+    except ImportError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # every storage library has exceptions of its own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{path}: the storage does not answer ({reason}); what is finished is kept, run the same command again"
+        ) from None
 
 
 def join(root: str, path: str) -> str:
@@ -30,7 +53,7 @@ def read(path: str, offset: int = 0, size: int = -1) -> bytes:
             return file.read(size)
     import fsspec
 
-    with fsspec.open(path, "rb") as file:
+    with remote(path), fsspec.open(path, "rb") as file:
         if offset:
             file.seek(offset)
         data: bytes = file.read(size)
@@ -42,7 +65,7 @@ def write(path: str, data: bytes) -> None:
     if is_url(path):
         import fsspec
 
-        with fsspec.open(path, "wb") as file:  # object stores publish an object only when it is complete
+        with remote(path), fsspec.open(path, "wb") as file:  # object stores publish an object only when it is complete
             file.write(data)
         return
     folder = os.path.dirname(path) or "."
@@ -65,8 +88,9 @@ def exists(path: str) -> bool:
         return os.path.exists(path)
     import fsspec
 
-    fs, inner = fsspec.core.url_to_fs(path)
-    return bool(fs.exists(inner))
+    with remote(path):
+        fs, inner = fsspec.core.url_to_fs(path)
+        return bool(fs.exists(inner))
 
 
 def remove(path: str) -> None:
