@@ -26,6 +26,9 @@ Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to wri
 AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
 Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
 MaxErrors = Annotated[str | None, typer.Option(help="Stop, with exit code 3, when more rows fail: 100, or 1%.")]
+Reuse = Annotated[
+    list[str] | None, typer.Option(metavar="MANIFEST", help="Take scores of equal content from it; repeat for several.")
+]
 DaskAddress = Annotated[str | None, typer.Option(help="Scheduler of a running Dask cluster, instead of workers here.")]
 Weights = Annotated[
     list[str] | None, typer.Option("--weights", metavar="METRIC=FILE", help="Checkpoint of a pyiqa metric.")
@@ -54,6 +57,8 @@ def ingest(
     score: Annotated[list[str] | None, typer.Option(help="Metrics to measure from the same decode.")] = None,
     identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
     max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
+    append: Annotated[str | None, typer.Option(metavar="MANIFEST", help="Its rows, and what is new.")] = None,
+    reuse: Reuse = None,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
@@ -86,6 +91,8 @@ def ingest(
         score=score or (),
         identify=identify,
         max_pixels=max_pixels or MAX_PIXELS,
+        append=append,
+        reuse=reuse or (),
         workers=workers,
         max_errors=max_errors,
         dask_address=dask_address,
@@ -149,6 +156,7 @@ def score(
     weights: Weights = None,
     device: Device = "cpu",
     all_rows: AllRows = False,
+    reuse: Reuse = None,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
@@ -170,6 +178,7 @@ def score(
         weights=_pairs(weights, "--weights"),
         device=device,
         all_rows=all_rows,
+        reuse=reuse or (),
         workers=workers,
         max_errors=max_errors,
         dask_address=dask_address,

@@ -62,7 +62,8 @@ def join_near(sets: Disjoint, hashes: Sequence[str | None], distance: int = NEAR
 def assign_groups(table: pa.Table) -> pa.Table:
     """The table with every null `group` filled: one group per cluster of GT content and perceptual hash.
 
-    The name is `dataset/path` of the cluster's first GT in path order, so that it does not depend on row order.
+    A cluster in which some rows have a group already gives it to the others. Else the name is `dataset/path` of the
+    cluster's first GT in path order, so that it does not depend on row order.
     """
     groups = table.column("group").to_pylist()
     if None not in groups:
@@ -72,9 +73,10 @@ def assign_groups(table: pa.Table) -> pa.Table:
     join_near(sets, table.column("phash").to_pylist())
     columns = [table.column(n).to_pylist() for n in ("dataset", "gt_path", "lq_path")]
     own = [f"{dataset}/{gt or lq or ''}" for dataset, gt, lq in zip(*columns, strict=True)]
-    name: dict[int, str] = {}
-    for index, text in enumerate(own):
+    name: dict[int, tuple[bool, str]] = {}  # given names go before made ones
+    for index, (text, group) in enumerate(zip(own, groups, strict=True)):
         root = sets.find(index)
-        name[root] = min(text, name.get(root, text))
-    filled = [group if group is not None else name[sets.find(i)] for i, group in enumerate(groups)]
+        candidate = (group is None, text if group is None else group)
+        name[root] = min(candidate, name.get(root, candidate))
+    filled = [group if group is not None else name[sets.find(i)][1] for i, group in enumerate(groups)]
     return schema.set_column(table, "group", filled, pa.string())

@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from curate import engine, identify, layouts, scorers
+from curate import reuse as reuse_
 from curate.clusters import assign_groups
 from curate.layouts import Layout, PairSet
 from curate.patterns import Pattern, pair
 from manifests import files, images, schema
 from manifests.errors import UserError
-from manifests.table import Manifest, refuse_existing, stage_entry, write
+from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 UNIT_ROWS = 32
 VERSION = 1
@@ -45,6 +46,7 @@ class Options:
     request: scorers.Request
     identify: bool
     max_pixels: int
+    reuse: tuple[str, ...] = ()
 
 
 def ingest(
@@ -63,6 +65,8 @@ def ingest(
     score: Sequence[str] = (),
     identify: bool = False,
     max_pixels: int = images.MAX_PIXELS,
+    append: str | None = None,
+    reuse: Sequence[str] = (),
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
@@ -73,6 +77,8 @@ def ingest(
     patterns relative to `folder`, such as `lq="hazy/{id}_*.jpg", gt="clear/{id}.png"`, with the `task` they train.
     `group` is a template over the captures ("{scene}"); without one, equal and near-equal GTs share a group.
     `score` and `identify` measure the GT from the same decode as everything else (the fused form).
+    `append` names a manifest whose rows come first; only pairs that it does not list are looked at. `reuse` names
+    manifests from which facts and scores are taken for files of the same content, which are then not decoded.
     An unreadable or mismatched pair becomes an `error` row with the reason. Raises UserError for a missing folder, a
     pattern that matches nothing, an unknown layout or metric, an existing output, more failed rows than `max_errors`.
     """
@@ -81,10 +87,15 @@ def ingest(
     chosen = layouts.load(layout) if layout else _from_patterns(gt, lq, task, subtask, split, group, license)
     name = dataset or (chosen.name.lower() if layout else os.path.basename(os.path.abspath(folder).rstrip("/")))
     sources = _sources(chosen, listing, folder)
+    base = read(append) if append else None
+    if base:
+        _check_root(base, name, folder)
+        listed = {one for part in base.parts(["pair_id"]) for one in part.column("pair_id").to_pylist()}
+        sources = [source for source in sources if _pair_id(source, name) not in listed]
     request = scorers.Request(tuple(scorers.expand(["signals"] * identify + list(score))))
     scorers.load(request)
-    options = Options(folder, name, request, identify, max_pixels)
-    params = {"dataset": name, "layout": asdict(chosen), "metrics": list(request.names), "identify": identify}
+    options = Options(folder, name, request, identify, max_pixels, tuple(reuse))
+    params = {"dataset": name, "layout": asdict(chosen), "metrics": request.fingerprints(), "identify": identify}
     work, units = engine.work_folder(output), list(_units(sources))
     tables = engine.run_units(
         work,
@@ -96,11 +107,41 @@ def ingest(
         broken=partial(_broken, options=options),
         sizes=[len(unit) for unit in units],
     )
-    table = assign_groups(pa.concat_tables(tables, promote_options="default"))
-    stage = stage_entry("ingest", VERSION, params, [])
-    done = write(output, table, roots={name: folder}, stages=[stage], expected_rows=len(sources))
+    table = pa.concat_tables([_table([], options), *tables], promote_options="default")
+    stage = stage_entry("ingest", VERSION, params, [base] if base else [])
+    if base:
+        parts = _appended(base, table)
+        roots, stages, rows = {**base.roots, name: folder}, [*base.stages, stage], base.rows["rows"] + len(sources)
+        done = write(output, parts, roots=roots, stages=stages, expected_rows=rows)
+    else:
+        done = write(output, assign_groups(table), roots={name: folder}, stages=[stage], expected_rows=len(sources))
     engine.clean(work)
     return done
+
+
+def _check_root(base: Manifest, name: str, folder: str) -> None:
+    root = base.roots.get(name)
+    same = root is None or root == folder or os.path.realpath(root) == os.path.realpath(folder)
+    if not same:
+        raise UserError(f"{base.path}: its dataset {name!r} lies at {root}; give this one another name with --dataset")
+
+
+def _appended(base: Manifest, new: pa.Table) -> Iterator[pa.Table]:
+    """The parts of `base`, then the new rows, all with the columns of both; new rows join the groups of old ones."""
+    names = ["group", "gt_sha256", "phash", "dataset", "gt_path", "lq_path"]
+    both = pa.concat_tables([base.table(names), new.select(names)], promote_options="default")
+    groups = assign_groups(both).column("group").slice(base.rows["rows"])
+    new = schema.conform(schema.set_column(new, "group", groups))
+    kinds = {field.name: field.type for field in new.schema}
+    for part in base.parts():
+        kinds |= {field.name: field.type for field in part.schema}
+        yield schema.with_columns(part, kinds)
+    yield schema.with_columns(new, kinds)
+
+
+def _pair_id(source: Source, dataset: str) -> str:
+    lq, gt = _printable(source.lq), _printable(source.gt)
+    return schema.pair_id(dataset, source.task, source.subtask, lq or "", gt or "")
 
 
 def _from_patterns(
@@ -232,6 +273,8 @@ def _facts(path: str, is_gt: bool, options: Options) -> dict[str, Any]:
             path.encode("utf-8")
         data = files.read(files.join(options.root, path))
         facts["sha256"] = images.sha256(data)
+        if taken := _taken(facts["sha256"], is_gt, options):
+            return facts | taken
         image = images.decode(data, max_pixels=options.max_pixels)
     except UnicodeEncodeError:
         return {"problem": ("unreadable", "the file's name is not UTF-8: rename it")}
@@ -250,6 +293,19 @@ def _facts(path: str, is_gt: bool, options: Options) -> dict[str, Any]:
     return facts
 
 
+def _taken(sha256: str, is_gt: bool, options: Options) -> dict[str, Any]:
+    """What manifests to be reused know of a file of this content; empty when that is not all that is wanted."""
+    if not options.reuse:
+        return {}
+    facts = reuse_.known(options.reuse, options.request).get(sha256, {})
+    if not is_gt or not options.request.names:
+        return {name: value for name, value in facts.items() if name != "scores"}
+    if "scores" not in facts:
+        return {}
+    scores = dict(facts["scores"])
+    return {**facts, "scores": scores | identify.probabilities(scores) if options.identify else scores}
+
+
 def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
     gt = look(source.gt, True) if source.gt else {}
     lq = look(source.lq, False) if source.lq else {}
@@ -265,9 +321,8 @@ def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
     if scale is None and not decisions:
         sizes = f"GT {gt['width']}x{gt['height']}, LQ {lq['width']}x{lq['height']}"
         decisions.append(schema.decision("ingest", "size", "error", f"no whole scale explains the sizes: {sizes}"))
-    names = (options.dataset, source.task, source.subtask, printable.lq or "", printable.gt or "")
     return {
-        "pair_id": schema.pair_id(*names),
+        "pair_id": _pair_id(source, options.dataset),
         "group": None if source.group is None else f"{options.dataset}/{_printable(source.group)}",
         "dataset": options.dataset,
         "task": source.task,

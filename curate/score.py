@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import engine, scorers
+from curate import reuse as reuse_
 from manifests import files, images, schema
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
@@ -37,11 +38,13 @@ def score(
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
+    reuse: Sequence[str] = (),
 ) -> Manifest:
     """Add `iqa.<metric>` columns for the metrics named in `iqa` (`signals`: all built-in ones) where missing.
 
     weights: metric -> checkpoint file, for pyiqa metrics whose weights are not in its cache.
     all_rows: score rows that are dropped or failed as well.
+    reuse: manifests whose scores are taken over, where the same scorer measured the same content.
     A GT that cannot be scored (unreadable, changed since ingest, NaN) becomes an error row with the reason.
     """
     output = output or engine.default_output(manifest, "score")
@@ -50,7 +53,7 @@ def score(
     engine.require_rows(source)
     request = request_for(iqa, weights, device)
     execution = engine.Execution(workers, dask_address, max_errors)
-    scores = measure(source, request, output, all_rows=all_rows, execution=execution)
+    scores = measure(source, request, output, all_rows=all_rows, execution=execution, reuse=reuse)
     tables = (scores.join(part) for part in source.parts())
     stage = stage_entry("score", VERSION, params_of(request), [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
@@ -93,21 +96,29 @@ def measure(
     *,
     all_rows: bool = False,
     execution: engine.Execution | None = None,
+    reuse: Sequence[str] = (),
 ) -> Scores:
-    """Measure what is missing of the request's columns, each distinct GT once. Units go to `output`/.work."""
+    """Measure what is missing of the request's columns, each distinct GT once. Units go to `output`/.work.
+
+    reuse: manifests whose scores are taken over, where the same scorer measured the same content.
+    """
     targets = _missing(source, request, all_rows)
+    found = reuse_.scores(reuse, request) if reuse and targets else {}
+    whole = {sha: values | {"problem": None} for sha, values in found.items() if len(values) == len(request.columns)}
+    targets = [target for target in targets if target.sha256 not in whole]
+    hashes = [target.sha256 for target in targets]
     units = [targets[i : i + UNIT_IMAGES] for i in range(0, len(targets), UNIT_IMAGES)]
     results = engine.run_units(
         engine.work_folder(output),
         units,
         partial(_measure_unit, request=request),
-        fingerprint=files.digest(["score", VERSION, source.fingerprint, params_of(request), all_rows]),
+        fingerprint=files.digest(["score", VERSION, source.fingerprint, params_of(request), hashes]),
         label="score",
         execution=execution,
         broken=partial(_broken, request=request),
         sizes=[len(unit) for unit in units],
     )
-    return Scores(request, all_rows, {row["sha256"]: row for result in results for row in result.to_pylist()})
+    return Scores(request, all_rows, whole | {row["sha256"]: row for result in results for row in result.to_pylist()})
 
 
 def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list[Target]:

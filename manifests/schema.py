@@ -185,6 +185,14 @@ def hex_digits(texts: pa.Array, digits: int) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(packed).view(">u8").astype(np.uint64)
 
 
+def with_columns(table: pa.Table, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table with a column of nulls for every name in `kinds` that it lacks."""
+    for name, kind in kinds.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
+    return table
+
+
 def set_column(table: pa.Table, name: str, values: Any, kind: pa.DataType | None = None) -> pa.Table:
     """The table with column `name` set to `values` (replaced where it stands, else appended)."""
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind or CORE.get(name))

@@ -8,7 +8,7 @@ import pytest
 from curate import layouts
 from curate.ingest import ingest
 from curate.merge import merge
-from manifests import table
+from manifests import images, table
 from manifests.errors import UserError
 
 PATTERNS = {"lq": "hazy/{id}_*.jpg", "gt": "clear/{id}.png", "task": "dehaze"}
@@ -179,3 +179,37 @@ def test_reads_from_and_writes_to_urls(hazy):
     assert done.rows["kept"] == 12
     assert table.read("memory://out/m").roots == {"mine": "memory://set"}
     assert not fs.exists("/out/m/.work")
+
+
+def test_append_looks_at_what_is_new_only(hazy, tmp_path, monkeypatch):
+    whole = ingest(str(hazy), str(tmp_path / "whole"), score=["contrast"], **PATTERNS)
+    late = sorted((hazy / "clear").iterdir())[-1]
+    aside = tmp_path / late.name
+    late.rename(aside)
+    first = ingest(str(hazy), str(tmp_path / "first"), **PATTERNS)
+    aside.rename(late)
+    seen, real = [], images.decode
+    monkeypatch.setattr(images, "decode", lambda *a, **k: seen.append(1) or real(*a, **k))
+    both = ingest(str(hazy), str(tmp_path / "both"), append=first.path, score=["contrast"], **PATTERNS)
+    assert len(seen) < 6
+    assert {r["pair_id"] for r in whole.table().to_pylist()} <= {r["pair_id"] for r in both.table().to_pylist()}
+    assert both.rows["rows"] == first.rows["rows"] + 2
+    scored = [row for row in both.table().to_pylist() if row["iqa.contrast"] is not None]
+    assert len(scored) == 2
+    assert [stage["stage"] for stage in both.stages] == ["ingest", "ingest"]
+    with pytest.raises(UserError, match="another name with --dataset"):
+        ingest(
+            str(hazy / "clear"), str(tmp_path / "no"), gt="{id}.png", task="clean", append=first.path, dataset="data"
+        )
+
+
+def test_reuse_decodes_nothing_that_is_known(hazy, tmp_path, monkeypatch):
+    options = {**PATTERNS, "score": ["signals"], "identify": True}
+    first = ingest(str(hazy), str(tmp_path / "first"), **options)
+    seen, real = [], images.decode
+    monkeypatch.setattr(images, "decode", lambda *a, **k: seen.append(1) or real(*a, **k))
+    again = ingest(str(hazy), str(tmp_path / "again"), reuse=[first.path], **options)
+    assert again.table().equals(first.table())
+    assert not seen
+    ingest(str(hazy), str(tmp_path / "more"), reuse=[first.path], **{**options, "score": ["signals", "entropy"]})
+    assert len(seen) == 6  # the GTs alone: a metric is new

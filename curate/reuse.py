@@ -1,0 +1,60 @@
+"""What earlier manifests know already: facts and scores by content hash, taken over where the same scorer made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow.compute as pc
+
+from curate import scorers
+from manifests import metrics
+from manifests.table import Manifest, read
+
+FACTS = ("width", "height", "mode", "phash")
+
+
+def recorded(source: Manifest) -> dict[str, str]:
+    """Metric -> the fingerprint of the scorer that made every value of it, as far as the lineage says so."""
+    found: dict[str, set[str]] = {}
+    for stage in source.stages:
+        made = stage["params"].get("metrics")
+        for name, fingerprint in made.items() if isinstance(made, Mapping) else ():
+            found.setdefault(name, set()).add(fingerprint)
+    return {name: min(some) for name, some in found.items() if len(some) == 1}
+
+
+def scores(manifests: Sequence[str], request: scorers.Request) -> dict[str, dict[str, float]]:
+    """GT content hash -> column -> value, for the request's metrics that the same scorer measured before."""
+    wanted = request.fingerprints()
+    found: dict[str, dict[str, float]] = {}
+    for source in map(read, manifests):
+        made = recorded(source)
+        names = [metrics.column(name) for name, fingerprint in wanted.items() if made.get(name) == fingerprint]
+        names = [name for name in names if name in source.column_names]
+        for part in source.parts(["gt_sha256", *names]) if names else ():
+            for row in part.filter(pc.is_valid(part.column("gt_sha256"))).to_pylist():
+                values = {name: row[name] for name in names if row[name] is not None}
+                if values:
+                    found.setdefault(row["gt_sha256"], {}).update(values)
+    return found
+
+
+@lru_cache(maxsize=1)
+def known(manifests: tuple[str, ...], request: scorers.Request) -> dict[str, dict[str, Any]]:
+    """Content hash -> what one decode of it gave: size, mode, perceptual hash, and for GTs `scores`.
+
+    Files that failed, or lack a score of the request, are not in it as GTs. Loaded once per process.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for source in map(read, manifests):
+        for prefix, sha in (("", "gt_sha256"), ("lq.", "lq.sha256")):
+            names = [sha, *(prefix + name for name in FACTS)]
+            for part in source.parts(names):
+                for row in part.filter(pc.is_valid(part.column(names[1]))).to_pylist():
+                    found.setdefault(row[sha], {name: row[prefix + name] for name in FACTS})
+    for sha, values in scores(manifests, request).items():
+        if sha in found and len(values) == len(request.columns):
+            found[sha]["scores"] = values
+    return found
