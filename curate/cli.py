@@ -101,6 +101,18 @@ def ingest(
 
 
 @app.command()
+def retry(manifest: ManifestPath = "manifest", output: Output = None) -> None:
+    """Read the files of error rows again, once the disk is back or the file has been mended.
+
+    \b
+    Example: curate retry manifest -o mended
+    """
+    from curate.retry import retry as run
+
+    _report(run(manifest, output))
+
+
+@app.command()
 def merge(
     manifests: Annotated[list[str], typer.Argument(help="Manifests to unite, in this order.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Manifest to write.")] = "merged",

@@ -100,7 +100,7 @@ def ingest(
     tables = engine.run_units(
         work,
         units,
-        partial(_rows, options=options),
+        partial(rows, options=options),
         fingerprint=files.digest(["ingest", VERSION, params, folder, [asdict(s) for s in sources], max_pixels]),
         label="ingest",
         execution=engine.Execution(workers, dask_address, max_errors),
@@ -111,8 +111,8 @@ def ingest(
     stage = stage_entry("ingest", VERSION, params, [base] if base else [])
     if base:
         parts = _appended(base, table)
-        roots, stages, rows = {**base.roots, name: folder}, [*base.stages, stage], base.rows["rows"] + len(sources)
-        done = write(output, parts, roots=roots, stages=stages, expected_rows=rows)
+        roots, stages, count = {**base.roots, name: folder}, [*base.stages, stage], base.rows["rows"] + len(sources)
+        done = write(output, parts, roots=roots, stages=stages, expected_rows=count)
     else:
         done = write(output, assign_groups(table), roots={name: folder}, stages=[stage], expected_rows=len(sources))
     engine.clean(work)
@@ -230,7 +230,7 @@ def _units(sources: Sequence[Source]) -> Iterator[list[Source]]:
         yield unit
 
 
-def _rows(unit: Sequence[Source], *, options: Options) -> pa.Table:
+def rows(unit: Sequence[Source], *, options: Options) -> pa.Table:
     """Manifest rows of one unit: one decode per image, all that is measured of it at once."""
     look = _looker(options)
     return _table([_row(source, look, options) for source in unit], options)

@@ -8,6 +8,7 @@ import pytest
 from curate import layouts
 from curate.ingest import ingest
 from curate.merge import merge
+from curate.retry import retry
 from manifests import images, table
 from manifests.errors import UserError
 
@@ -213,3 +214,20 @@ def test_reuse_decodes_nothing_that_is_known(hazy, tmp_path, monkeypatch):
     assert not seen
     ingest(str(hazy), str(tmp_path / "more"), reuse=[first.path], **{**options, "score": ["signals", "entropy"]})
     assert len(seen) == 6  # the GTs alone: a metric is new
+
+
+def test_retry_mends_what_has_been_mended(hazy, tmp_path):
+    good = sorted((hazy / "hazy").iterdir())
+    kept = [good[i].read_bytes() for i in (0, 1)]
+    for i in (0, 1):
+        good[i].write_bytes(b"broken")
+    first = ingest(str(hazy), str(tmp_path / "m"), score=["contrast"], **PATTERNS)
+    assert first.rows["error"] == 2
+    good[0].write_bytes(kept[0])
+    second = retry(first.path, str(tmp_path / "r"))
+    assert second.rows == {"rows": 12, "kept": 11, "dropped": 0, "error": 1}
+    good[1].write_bytes(kept[1])
+    whole = ingest(str(hazy), str(tmp_path / "w"), score=["contrast"], **PATTERNS)
+    assert retry(second.path, str(tmp_path / "r2")).table().equals(whole.table())
+    with pytest.raises(UserError, match="nothing to retry"):
+        retry(whole.path)
