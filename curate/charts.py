@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 BINS = 40
 FAR = 4  # spans of the values: a threshold further off would squeeze them
@@ -28,16 +28,12 @@ class Threshold:
     task: str | None = None
 
 
-def is_number(value: Any) -> bool:
-    """Whether a cell holds a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def histogram(
-    values: Mapping[str, Sequence[float]], thresholds: Sequence[Threshold], colours: Mapping[str, str]
+    values: Mapping[str, npt.NDArray[np.float64]], thresholds: Sequence[Threshold], colours: Mapping[str, str]
 ) -> Figure:
     """A figure of `values` (task → finite numbers) as stacked bars over common bins, thresholds as vertical lines."""
-    edges = _edges([v for numbers in values.values() for v in numbers], [t.value for t in thresholds])
+    ends = [float(end) for numbers in values.values() if len(numbers) for end in (np.min(numbers), np.max(numbers))]
+    edges = _edges(ends, [t.value for t in thresholds])
     middles = [float(f"{x:.6g}") for x in (edges[:-1] + edges[1:]) / 2]
     bars = [
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +72,11 @@ class Ranking:
         judged = _judged(part, self.policy, self.all_rows) & _is_valid(part, "gt_sha256")
         if not self.policy.worst or not judged.any():
             return
-        keys, tasks = _keys(part.column("gt_sha256")), part.column("task").to_numpy()
+        keys = _keys(part.column("gt_sha256"))
         for name in self.policy.worst:
             values, valid = _values(part, name)
-            for task in set(tasks[judged & valid].tolist()):
-                use = judged & valid & (tasks == task)
+            for task, of_task in _tasks(part):
+                use = judged & valid & of_task
                 self._seen.setdefault((name, task), []).append((keys[use], values[use]))
 
     def worst(self) -> dict[tuple[str, str], Worst]:
@@ -164,11 +164,13 @@ def _share(
     new: New, part: pa.Table, judged: Bools, name: str, share: float, worst: Mapping[tuple[str, str], Worst]
 ) -> None:
     values, valid = _values(part, name)
+    sign = 1.0 if scorers.direction_of(name) else -1.0
     use = judged & valid & _is_valid(part, "gt_sha256")
-    keys, tasks = _keys(part.column("gt_sha256")), part.column("task").to_numpy()
-    for task in set(tasks[use].tolist()):
+    for task, of_task in _tasks(part):
         found = worst[name, task]
-        for row in np.flatnonzero(use & (tasks == task) & np.isin(keys, found.keys)).tolist():
+        rows = np.flatnonzero(use & of_task & (sign * values <= sign * found.limit))  # few: the hashes decide on ties
+        keys = _keys(part.column("gt_sha256").take(pa.array(rows)))
+        for row in rows[np.isin(keys, found.keys)].tolist():
             value = float(values[row])
             text = f"{name} {value:.4g} is among the worst {share:g} % of {task}"
             one = schema.decision(STAGE, f"worst:{name}", "drop", text, value=value, threshold=found.limit)
@@ -182,6 +184,14 @@ def _values(part: pa.Table, name: str) -> tuple[Floats, Bools]:
     return values, ~np.isnan(values)
 
 
+def _tasks(part: pa.Table) -> Iterator[tuple[str, Bools]]:
+    """Each task of the part, and which rows are of it."""
+    encoded = part.column("task").combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    for code, task in enumerate(encoded.dictionary.to_pylist()):
+        yield task, codes == code
+
+
 def _is_valid(part: pa.Table, column: str) -> Bools:
     found: Bools = pc.is_valid(part.column(column)).to_numpy().astype(bool)
     return found
@@ -189,4 +199,4 @@ def _is_valid(part: pa.Table, column: str) -> Bools:
 
 def _keys(hashes: pa.ChunkedArray) -> Keys:
     """The first 64 bits of SHA-256 hex digests; 0 where there is none."""
-    return schema.hex_digits(pc.fill_null(hashes, "0" * 64).combine_chunks(), 64)[:, 0]
+    return schema.hex_digits(pc.fill_null(hashes, "0" * 64).combine_chunks(), 64, used=16)[:, 0]

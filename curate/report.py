@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import charts, scorers
 from curate.thumbnails import Thumbnails
@@ -19,6 +23,8 @@ from manifests.table import Manifest, read
 PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
 END = 6  # thumbnails at either end of a score
 PAIRS = 3  # examples per task
+SEARCHED = 50  # groups that examples are looked for in
+NOT_SHOWN = ("caption", "caption_model", "instruction")
 REASONS = 40
 EXAMPLES = 12  # reasons that get a thumbnail
 Row = dict[str, Any]
@@ -35,10 +41,10 @@ def report(manifest: str = "manifest", output: str | None = None) -> str:
     if files.exists(path):
         raise UserError(f"{path}: exists already; name another with -o, or delete it first")
     source = read(manifest)
-    rows: list[Row] = source.table().to_pylist()
-    tasks = sorted({row["task"] or "–" for row in rows})
+    rows = Rows(source)
+    tasks = sorted(set(rows.task.tolist()))
     colours = {task: charts.PALETTE[i % len(charts.PALETTE)] for i, task in enumerate(tasks)}
-    columns = _score_columns(rows, source.column_names)
+    columns = _score_columns(rows)
     splits, counts = _counts(rows)
     thumbnails = Thumbnails(source)
     environment = jinja2.Environment(
@@ -51,15 +57,15 @@ def report(manifest: str = "manifest", output: str | None = None) -> str:
     page = environment.get_template("report.html.j2").render(
         name=os.path.basename(os.path.abspath(manifest)),
         fingerprint=source.fingerprint,
-        facts=_facts(source, rows),
+        facts=_facts(rows),
         colours=colours,
         splits=splits,
         counts=counts,
         per_task=_per_task(counts),
         stages=[_stage(stage) for stage in source.stages],
         reasons=_reasons(rows, thumbnails),
-        histograms=_histograms(rows, columns, _thresholds(rows, source), colours),
-        scored=sorted({task for column in columns for task in _distinct(rows, column)}),
+        histograms=_histograms(rows, columns, _thresholds(rows), colours),
+        scored=sorted({task for column in columns for task in rows.task[rows.distinct(column)].tolist()}),
         extremes=[_extremes(rows, column, thumbnails) for column in columns],
         examples=_examples(rows, thumbnails),
         shards=_shards(rows),
@@ -69,27 +75,72 @@ def report(manifest: str = "manifest", output: str | None = None) -> str:
     return path
 
 
-def _score_columns(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+class Rows:
+    """A manifest's rows as columns, so that a million of them fit; single rows as dicts only where they are shown."""
+
+    def __init__(self, source: Manifest) -> None:
+        self.source = source
+        self.table = source.table([n for n in source.column_names if n not in NOT_SHOWN])
+        self.task = pc.fill_null(self.table.column("task"), "–").to_numpy()
+        self.kept = pc.equal(self.table.column("status"), "kept").to_numpy().astype(bool)
+        keys = pc.coalesce(self.table.column("gt_sha256"), self.table.column("pair_id"))
+        self.key = np.asarray(keys.to_pandas().factorize(sort=True)[0], np.int64)  # of the GT, in the order of its hash
+        self._task_code = np.asarray(self.table.column("task").to_pandas().factorize()[0], np.int64)
+
+    def at(self, index: int) -> Row:
+        """Row `index` as a dict."""
+        row: Row = self.table.slice(index, 1).to_pylist()[0]
+        return row
+
+    def values(self, column: str) -> npt.NDArray[np.float64]:
+        """A column as numbers, NaN where a cell holds none that is finite."""
+        found = self.table.column(column)
+        if not (pa.types.is_floating(found.type) or pa.types.is_integer(found.type)):
+            return np.full(self.table.num_rows, np.nan)
+        numbers = found.cast(pa.float64()).to_numpy().astype(np.float64)
+        return np.where(np.isfinite(numbers), numbers, np.nan)
+
+    def distinct(self, column: str) -> npt.NDArray[np.int64]:
+        """Indices of one row per task and distinct GT that has a number in `column`, in manifest order."""
+        there = np.flatnonzero(~np.isnan(self.values(column)))
+        both = self._task_code[there] * (self.key.max(initial=0) + 1) + self.key[there]
+        return np.asarray(there[np.sort(np.unique(both, return_index=True)[1])], np.int64)
+
+    def count(self, names: Sequence[str], *sums: str) -> list[Row]:
+        """How many rows have each combination of values in `names` ("rows"), and sums of other columns."""
+        grouped = self.table.select([*names, *sums]).group_by(list(names))
+        found: list[Row] = grouped.aggregate([([], "count_all"), *((name, "sum") for name in sums)]).to_pylist()
+        return found
+
+    def decisions(self) -> pa.Table:
+        """All decisions, with the `row` and `task` that each is about."""
+        lists = self.table.column("decisions").combine_chunks()
+        rows = pc.list_parent_indices(lists)
+        flat = pa.Table.from_struct_array(pc.list_flatten(lists))
+        return flat.append_column("row", rows).append_column("task", pa.array(self.task).take(rows))
+
+
+def _score_columns(rows: Rows) -> list[str]:
     """Columns of numbers that judge a GT and have at least one value, in the order of their prefixes."""
-    found = [n for n in names if n.startswith(PREFIXES) and any(charts.is_number(row[n]) for row in rows)]
+    names = [name for name in rows.table.column_names if name.startswith(PREFIXES)]
+    found = [name for name in names if not np.isnan(rows.values(name)).all()]
     return sorted(found, key=lambda n: (next(i for i, p in enumerate(PREFIXES) if n.startswith(p)), n))
 
 
-def _facts(source: Manifest, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    distinct = len({row["gt_sha256"] for row in rows if row["gt_sha256"]})
-    groups = len({row["group"] for row in rows if row["group"]})
-    figures = [*source.rows.items(), ("distinct GTs", distinct), ("groups", groups)]
+def _facts(rows: Rows) -> list[tuple[str, str]]:
+    counts = {name: pc.count_distinct(rows.table.column(name)).as_py() for name in ("gt_sha256", "group")}
+    figures = [*rows.source.rows.items(), ("distinct GTs", counts["gt_sha256"]), ("groups", counts["group"])]
     return [(f"{value:,}", name) for name, value in figures]
 
 
-def _counts(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+def _counts(rows: Rows) -> tuple[list[str], list[Row]]:
     """Rows by dataset, task and subtask: what became of them, and how many kept ones each split has."""
     tally: dict[tuple[str, ...], Counter[str]] = {}
     in_split: dict[tuple[str, ...], Counter[str]] = {}
-    for row in rows:
+    for row in rows.count(["dataset", "task", "subtask", "split", "status"]):
         key = tuple(row[name] or "–" for name in ("dataset", "task", "subtask"))
-        tally.setdefault(key, Counter())[row["status"]] += 1
-        in_split.setdefault(key, Counter())[row["split"] or "no split"] += row["status"] == "kept"
+        tally.setdefault(key, Counter())[row["status"]] += row["count_all"]
+        in_split.setdefault(key, Counter())[row["split"] or "no split"] += row["count_all"] * (row["status"] == "kept")
     found = {split for counts in in_split.values() for split in counts}
     splits = [s for s in ("train", "ref", "test") if s in found] + sorted(found - {"train", "ref", "test", "no split"})
     splits += ["no split"] * bool(splits and "no split" in found)
@@ -125,54 +176,50 @@ def _stage(stage: Mapping[str, Any]) -> Row:
     }
 
 
-def _reasons(rows: Sequence[Row], thumbnails: Thumbnails) -> list[Row]:
+def _reasons(rows: Rows, thumbnails: Thumbnails) -> list[Row]:
     """Decisions by verdict, stage and rule: how many rows, in which tasks, and the first of them."""
+    keys = ["verdict", "stage", "rule"]
+    grouped = rows.decisions().group_by([*keys, "task"]).aggregate([([], "count_all"), ("row", "min")]).to_pylist()
     tally: Counter[tuple[str, str, str]] = Counter()
     tasks: dict[tuple[str, str, str], Counter[str]] = {}
-    first: dict[tuple[str, str, str], tuple[Row, str]] = {}
-    for row in rows:
-        for one in row["decisions"]:
-            key = (one["verdict"], one["stage"], one["rule"])
-            tally[key] += 1
-            tasks.setdefault(key, Counter())[row["task"] or "–"] += 1
-            first.setdefault(key, (row, one["text"]))
+    first: dict[tuple[str, str, str], int] = {}
+    for one in grouped:
+        key = (one["verdict"], one["stage"], one["rule"])
+        tally[key] += one["count_all"]
+        tasks.setdefault(key, Counter())[one["task"]] += one["count_all"]
+        first[key] = min(one["row_min"], first.get(key, one["row_min"]))
     ranked = sorted(tally, key=lambda key: (-tally[key], key))[:REASONS]
-    return [
-        {
-            "key": key,
-            "count": tally[key],
-            "tasks": sorted(tasks[key].items()),
-            "text": first[key][1],
-            "path": first[key][0]["gt_path"] or first[key][0]["lq_path"] or "–",
-            "picture": thumbnails.of(first[key][0], "gt") if number < EXAMPLES else None,
-            "shown": number < EXAMPLES,
-        }
-        for number, key in enumerate(ranked)
-    ]
+    out = []
+    for number, key in enumerate(ranked):
+        row = rows.at(first[key])
+        text = next(one["text"] for one in row["decisions"] if (one["verdict"], one["stage"], one["rule"]) == key)
+        out.append(
+            {
+                "key": key,
+                "count": tally[key],
+                "tasks": sorted(tasks[key].items()),
+                "text": text,
+                "path": row["gt_path"] or row["lq_path"] or "–",
+                "picture": thumbnails.of(row, "gt") if number < EXAMPLES else None,
+                "shown": number < EXAMPLES,
+            }
+        )
+    return out
 
 
-def _distinct(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
-    """task → one row per distinct GT that has a number in `column`."""
-    found: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if charts.is_number(row[column]):
-            found.setdefault(row["task"] or "–", {}).setdefault(row["gt_sha256"] or row["pair_id"], row)
-    return {task: list(found[task].values()) for task in sorted(found)}
-
-
-def _thresholds(rows: Sequence[Row], source: Manifest) -> dict[str, list[charts.Threshold]]:
+def _thresholds(rows: Rows) -> dict[str, list[charts.Threshold]]:
     """column → thresholds that its values were judged by, from the lineage and from the decisions themselves."""
     found: dict[tuple[str, str, str | None], float] = {}
-    for stage in source.stages:
+    for stage in rows.source.stages:
         if stage["stage"] == "filter":
             for rule in ("min", "max"):
                 for name, value in stage["params"].get(rule, {}).items():
                     found[rule, name, None] = value
-    for row in rows:
-        for one in row["decisions"]:
-            rule, _, name = one["rule"].partition(":")
-            if name and one["threshold"] is not None:
-                found[rule, name, row["task"] if rule == "worst" else None] = one["threshold"]
+    grouped = rows.decisions().group_by(["rule", "threshold", "task"]).aggregate([("row", "max")]).to_pylist()
+    for one in sorted(grouped, key=lambda one: one["row_max"]):
+        rule, _, name = one["rule"].partition(":")
+        if name and one["threshold"] is not None:
+            found[rule, name, one["task"] if rule == "worst" else None] = one["threshold"]
     out: dict[str, list[charts.Threshold]] = {}
     for (rule, name, task), value in sorted(found.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or "")):
         column = _column_of(name)
@@ -188,7 +235,7 @@ def _column_of(name: str) -> str:
 
 
 def _histograms(
-    rows: Sequence[Row],
+    rows: Rows,
     columns: Sequence[str],
     thresholds: Mapping[str, Sequence[charts.Threshold]],
     colours: Mapping[str, str],
@@ -196,7 +243,9 @@ def _histograms(
     """One chart a score: distinct GTs stacked by task, thresholds drawn."""
     out = []
     for column in columns:
-        values = {task: [float(row[column]) for row in found] for task, found in _distinct(rows, column).items()}
+        chosen = rows.distinct(column)
+        numbers, tasks = rows.values(column)[chosen], rows.task[chosen]
+        values = {task: numbers[tasks == task] for task in sorted(set(tasks.tolist()))}
         figure = charts.histogram(values, thresholds.get(column, ()), colours)
         out.append({"column": column, "better": _better(column), "figure": charts.as_json(figure)})
     return out
@@ -207,16 +256,17 @@ def _better(column: str) -> str:
     return {True: "higher is better", False: "lower is better", None: "neither end is better"}[direction]
 
 
-def _extremes(rows: Sequence[Row], column: str, thumbnails: Thumbnails) -> Row:
+def _extremes(rows: Rows, column: str, thumbnails: Thumbnails) -> Row:
     """Thumbnails of the distinct GTs at either end of a score, the worse end first where there is one."""
-    every = {row["gt_sha256"] or row["pair_id"]: row for found in _distinct(rows, column).values() for row in found}
-    ranked = sorted(every.values(), key=lambda row: (row[column], row["gt_sha256"] or row["pair_id"]))
+    chosen = rows.distinct(column)
+    chosen = chosen[np.sort(np.unique(rows.key[chosen], return_index=True)[1])]  # a GT of two tasks is shown once
+    ranked = chosen[np.lexsort((rows.key[chosen], rows.values(column)[chosen]))].tolist()
     half = min(END, -(-len(ranked) // 2))
     low, high = ranked[:half], ranked[half:][-END:][::-1]
     direction = scorers.direction_of(column)
     names = {True: ("worst", "best"), False: ("best", "worst"), None: ("lowest", "highest")}[direction]
     ends = [
-        (name, [_shown(row, column, thumbnails) for row in end])
+        (name, [_shown(rows.at(index), column, thumbnails) for index in end])
         for name, end in zip(names, (low, high), strict=True)
         if end
     ]
@@ -232,18 +282,13 @@ def _shown(row: Row, column: str, thumbnails: Thumbnails) -> Row:
     }
 
 
-def _examples(rows: Sequence[Row], thumbnails: Thumbnails) -> list[Row]:
+def _examples(rows: Rows, thumbnails: Thumbnails) -> list[Row]:
     """Per task up to PAIRS pairs, of as many subtasks and groups as there are; tasks without a kept pair say so."""
+    paired = pc.is_valid(rows.table.column("lq_path")).to_numpy().astype(bool)
     out = []
-    for task in sorted({row["task"] or "–" for row in rows if row["lq_path"]}):
-        kept = [r for r in rows if (r["task"] or "–") == task and r["lq_path"] and r["status"] == "kept"]
-        chosen: list[Row] = []
-        for different in (("subtask", "group"), ("subtask",), ("group",), ("pair_id",)):
-            for row in kept if len(chosen) < PAIRS else ():
-                if all(row[name] not in {one[name] for one in chosen} for name in (*different, "pair_id")):
-                    chosen.append(row)
-                if len(chosen) == PAIRS:
-                    break
+    for task in sorted(set(rows.task[paired].tolist())):
+        kept = np.flatnonzero(paired & rows.kept & (rows.task == task))
+        chosen = _varied(rows, kept)
         pairs = [
             {
                 "lq": thumbnails.of(row, "lq"),
@@ -259,14 +304,29 @@ def _examples(rows: Sequence[Row], thumbnails: Thumbnails) -> list[Row]:
     return out
 
 
-def _shards(rows: Sequence[Row]) -> list[Row]:
+def _varied(rows: Rows, kept: npt.NDArray[np.int64]) -> list[Row]:
+    """The first PAIRS rows of other subtasks and groups, else of other subtasks, else of other groups, else any."""
+    frame = rows.table.select(["subtask", "group"]).take(pa.array(kept)).to_pandas()
+    firsts = [*frame.drop_duplicates().index[:SEARCHED], *frame.drop_duplicates("subtask").index, *range(PAIRS)]
+    candidates = [rows.at(int(kept[i])) for i in sorted(set(firsts)) if i < len(kept)]
+    chosen: list[Row] = []
+    for different in (("subtask", "group"), ("subtask",), ("group",), ("pair_id",)):
+        for row in candidates:
+            new = all(row[name] not in {one[name] for one in chosen} for name in (*different, "pair_id"))
+            if len(chosen) < PAIRS and new:
+                chosen.append(row)
+    return chosen
+
+
+def _shards(rows: Rows) -> list[Row]:
     """Per split and task: shards, samples, bytes; and each shard. Empty for a manifest without shards."""
-    tars: dict[tuple[str, str], dict[str, list[int]]] = {}
-    for row in rows:
-        if row.get("shard"):
-            tar = tars.setdefault((row["split"] or "–", row["task"] or "–"), {}).setdefault(row["shard"], [0, 0])
-            tar[0] += 1
-            tar[1] += row["sample_size"] or 0
+    if "shard" not in rows.table.column_names:
+        return []
+    tars: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for one in rows.count(["split", "task", "shard"], "sample_size"):
+        if one["shard"]:
+            key = (one["split"] or "–", one["task"] or "–")
+            tars.setdefault(key, {})[one["shard"]] = (one["count_all"], one["sample_size_sum"] or 0)
     return [
         {
             "split": split,

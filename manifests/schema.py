@@ -174,12 +174,13 @@ class Ids:
                 )
 
 
-def hex_digits(texts: pa.Array, digits: int) -> npt.NDArray[np.uint64]:
-    """(N, digits / 16) numbers of 64 bits from N strings of that many lower-case hex digits, none of them null."""
+def hex_digits(texts: pa.Array, digits: int, used: int | None = None) -> npt.NDArray[np.uint64]:
+    """(N, used / 16) numbers of 64 bits: the first `used` (all) of N strings of `digits` lower-case hex digits, no nulls."""
+    used = used or digits
     if not len(texts):
-        return np.zeros((0, digits // 16), np.uint64)
+        return np.zeros((0, used // 16), np.uint64)
     start = int(np.frombuffer(texts.buffers()[1], np.int32)[texts.offset])
-    text = np.frombuffer(texts.buffers()[2], np.uint8, digits * len(texts), start).reshape(-1, digits)
+    text = np.frombuffer(texts.buffers()[2], np.uint8, digits * len(texts), start).reshape(-1, digits)[:, :used]
     nibbles = np.where(text >= ord("a"), text - (ord("a") - 10), text - ord("0")).astype(np.uint8)
     packed = (nibbles[:, ::2] << 4) | nibbles[:, 1::2]
     return np.ascontiguousarray(packed).view(">u8").astype(np.uint64)
