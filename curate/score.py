@@ -62,9 +62,9 @@ def score(
 
 
 def request_for(iqa: Sequence[str], weights: Mapping[str, str] | None, device: str) -> scorers.Request:
-    """The metrics named, their models loaded. Raises UserError for an unknown name or absent weights."""
+    """The metrics named. Raises UserError for an unknown name or a weights file that is not there."""
     request = scorers.Request(tuple(scorers.expand(iqa)), dict(weights or {}), device)
-    scorers.load(request)
+    scorers.check_weights(request)
     return request
 
 
@@ -106,6 +106,8 @@ def measure(
     found = reuse_.scores(reuse, request) if reuse and targets else {}
     whole = {sha: values | {"problem": None} for sha, values in found.items() if len(values) == len(request.columns)}
     targets = [target for target in targets if target.sha256 not in whole]
+    if targets:
+        scorers.load(request)  # here, so that a model that cannot be had is said before any work
     hashes = [target.sha256 for target in targets]
     units = [targets[i : i + UNIT_IMAGES] for i in range(0, len(targets), UNIT_IMAGES)]
     results = engine.run_units(

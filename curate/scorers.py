@@ -118,12 +118,17 @@ def measure(
     return values, problems
 
 
-def load(request: Request) -> None:
-    """Load every model of the request now, so that a missing one is said before any work. Raises UserError."""
+def check_weights(request: Request) -> None:
+    """Raises UserError unless every checkpoint given is a file and for a metric of the request."""
     for path in request.weights.values():
         _weights_hash(path)
     if unknown := set(request.weights) - set(request.names):
         raise UserError(f"--weights names {min(unknown)!r}, which is not among the metrics of this run", exit_code=2)
+
+
+def load(request: Request) -> None:
+    """Load every model of the request now, so that a missing one is said before any work. Raises UserError."""
+    check_weights(request)
     for name in request.names:
         if name not in signal_metrics():
             _pyiqa(name, request)

@@ -175,7 +175,7 @@ class Ids:
 
 
 def hex_digits(texts: pa.Array, digits: int, used: int | None = None) -> npt.NDArray[np.uint64]:
-    """(N, used / 16) numbers of 64 bits: the first `used` (all) of N strings of `digits` lower-case hex digits, no nulls."""
+    """(N, used / 16) numbers of 64 bits: the first `used` (all) of the `digits` hex digits of N strings, none null."""
     used = used or digits
     if not len(texts):
         return np.zeros((0, used // 16), np.uint64)
