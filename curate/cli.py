@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,6 +99,35 @@ def ingest(
         dask_address=dask_address,
     )
     _report(done)
+
+
+@app.command()
+def layouts(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, with licences.")] = False,
+) -> None:
+    """List the datasets whose folder naming is known. `verified`: confirmed by the authors' own files.
+
+    \b
+    Example: curate layouts
+    Example: curate layouts --json
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from curate.layouts import table as known
+
+    rows = known()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    shown = Table(box=None, pad_edge=False)
+    for name in ("name", "tasks", "splits", "pairs", "verified", "homepage"):
+        shown.add_column(name, justify="right" if name == "pairs" else "left", overflow="fold")
+    for row in rows:
+        pairs = f"{row['pairs']:,}" if row["pairs"] else ""
+        verified = "yes" if row["verified"] else ""
+        shown.add_row(row["name"], ", ".join(row["tasks"]), ", ".join(row["splits"]), pairs, verified, row["homepage"])
+    Console().print(shown)
 
 
 @app.command()

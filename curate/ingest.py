@@ -215,7 +215,7 @@ def _source(
         group = pairs.group.format(**captured) if pairs.group and captured else None
     except (KeyError, IndexError) as error:
         raise UserError(f"group template {pairs.group!r}: no capture {error} in the patterns", exit_code=2) from None
-    return Source(lq, gt, layout.task, pairs.subtask, pairs.split, group, layout.license, problem)
+    return Source(lq, gt, pairs.task or layout.task, pairs.subtask, pairs.split, group, layout.license, problem)
 
 
 def _units(sources: Sequence[Source]) -> Iterator[list[Source]]:

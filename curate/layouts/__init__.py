@@ -20,6 +20,7 @@ class PairSet:
     split: str | None = None
     group: str | None = None  # template over the captures, e.g. "{scene}"
     count: int | None = None  # pairs that the published dataset has
+    task: str | None = None  # where it is not the layout's
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,31 @@ def load(name: str) -> Layout:
     near = difflib.get_close_matches(name.lower(), known, n=2)
     hint = f"did you mean {', '.join(known[n].name for n in near)}?" if near else f"known: {', '.join(names())}"
     raise UserError(f"unknown layout {name!r}; {hint}, or use --lq and --gt patterns", exit_code=2)
+
+
+def table() -> list[dict[str, Any]]:
+    """What is known of every layout, for printing: name, tasks, splits, pairs, whether verified, homepage."""
+    rows = []
+    for layout in map(load, names()):
+        counts = [one.count for one in layout.sets if one.count]
+        rows.append(
+            {
+                "name": layout.name,
+                "tasks": sorted({one.task or layout.task for one in layout.sets}),
+                "splits": sorted({one.split for one in layout.sets if one.split}),
+                "pairs": max(counts) if _alternatives(layout) and counts else sum(counts) or None,
+                "verified": layout.verified,
+                "license": layout.license,
+                "homepage": layout.homepage,
+            }
+        )
+    return rows
+
+
+def _alternatives(layout: Layout) -> bool:
+    """Whether the sets are several arrangements of the same pairs rather than parts of the dataset."""
+    facts = [(one.task, one.subtask, one.split) for one in layout.sets]
+    return len(set(facts)) == 1 and len(facts) > 1
 
 
 def _files() -> list[Any]:
