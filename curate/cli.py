@@ -10,6 +10,7 @@ import typer
 from manifests import console
 
 if TYPE_CHECKING:
+    from curate.layouts import Layout
     from manifests.table import Manifest
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def ingest(
     split: Annotated[str | None, typer.Option(help="Split that the dataset prescribes.")] = None,
     group: Annotated[str | None, typer.Option(help="Template of the scene: '{scene}'.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
-    layout: Annotated[str | None, typer.Option(help="Known dataset: SOTS, Rain100L, GoPro.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Known dataset (curate layouts lists them), or auto.")] = None,
     score: Annotated[list[str] | None, typer.Option(help="Metrics to measure from the same decode.")] = None,
     identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
     max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
@@ -63,6 +64,7 @@ def ingest(
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found; write nothing.")] = False,
 ) -> None:
     """Make a manifest of a folder of photographs: pairs, or ground truth alone.
 
@@ -71,13 +73,26 @@ def ingest(
 
     \b
     Example: curate ingest data/SOTS --layout SOTS
+    Example: curate ingest data/unknown --layout auto --dry-run
     Example: curate ingest data/mine --lq 'hazy/{id}_*.jpg' --gt 'clear/{id}.png' --task dehaze -o mine
     Example: curate ingest photos --gt '{id}.png' --task clean --dataset mine --score signals --identify
     """
-    from curate.ingest import ingest as run
+    from curate import ingest as stage
+    from curate import layouts as known
     from manifests.images import MAX_PIXELS
 
-    done = run(
+    if layout == "auto":
+        from curate.survey import best_layout
+
+        layout = best_layout(folder)
+        typer.echo(f"layout: {layout}", err=True)
+    if dry_run:
+        _survey(
+            folder,
+            known.load(layout) if layout else stage.from_patterns(gt, lq, task, subtask, split, group, license),
+        )
+        return
+    done = stage.ingest(
         folder,
         output,
         gt=gt,
@@ -103,7 +118,7 @@ def ingest(
 
 @app.command()
 def layouts(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines, with licences.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, with licences and homepages.")] = False,
 ) -> None:
     """List the datasets whose folder naming is known. `verified`: confirmed by the authors' own files.
 
@@ -121,12 +136,12 @@ def layouts(
         typer.echo(json.dumps(rows, indent=2))
         return
     shown = Table(box=None, pad_edge=False)
-    for name in ("name", "tasks", "splits", "pairs", "verified", "homepage"):
-        shown.add_column(name, justify="right" if name == "pairs" else "left", overflow="fold")
+    for name in ("name", "tasks", "splits", "pairs", "verified"):
+        shown.add_column(name, justify="right" if name == "pairs" else "left")
     for row in rows:
         pairs = f"{row['pairs']:,}" if row["pairs"] else ""
         verified = "yes" if row["verified"] else ""
-        shown.add_row(row["name"], ", ".join(row["tasks"]), ", ".join(row["splits"]), pairs, verified, row["homepage"])
+        shown.add_row(row["name"], ", ".join(row["tasks"]), ", ".join(row["splits"]), pairs, verified)
     Console().print(shown)
 
 
@@ -470,6 +485,31 @@ def _numbers(values: list[str] | None, option: str) -> dict[str, float]:
         except ValueError:
             raise UserError(f"{option} {name}={text}: {text!r} is not a number", exit_code=2) from None
     return out
+
+
+def _survey(folder: str, layout: Layout) -> None:
+    """What an ingest would find, and about how long it would take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from curate import survey
+
+    found = survey.survey(folder, layout)
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "subtask", "split", "pairs", "expected"):
+        table.add_column(name, justify="right" if name in ("pairs", "expected") else "left")
+    for row in survey.as_rows(found):
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    shown = Console(highlight=False, markup=False)
+    shown.print(table)
+    for lq, gt in found.examples:
+        shown.print(f"  {lq} + {gt}" if lq else f"  {gt}", soft_wrap=True)
+    for reason, count in found.problems.most_common():
+        shown.print(f"{count} would be errors: {reason}", soft_wrap=True)
+    if found.unmatched:
+        shown.print(f"{len(found.unmatched)} images are left out: {', '.join(found.unmatched[:5])}", soft_wrap=True)
+    size = "" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB, "
+    shown.print(f"{size}about {max(1, round(found.seconds)):,} s of reading and decoding in one process")
 
 
 def _report(done: Manifest) -> None:

@@ -83,10 +83,10 @@ def ingest(
     pattern that matches nothing, an unknown layout or metric, an existing output, more failed rows than `max_errors`.
     """
     refuse_existing(output)
-    listing = _list(folder)
-    chosen = layouts.load(layout) if layout else _from_patterns(gt, lq, task, subtask, split, group, license)
+    listing = list_images(folder)
+    chosen = layouts.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
     name = dataset or (chosen.name.lower() if layout else os.path.basename(os.path.abspath(folder).rstrip("/")))
-    sources = _sources(chosen, listing, folder)
+    sources = sources_of(chosen, listing, folder)
     base = read(append) if append else None
     if base:
         _check_root(base, name, folder)
@@ -144,7 +144,7 @@ def _pair_id(source: Source, dataset: str) -> str:
     return schema.pair_id(dataset, source.task, source.subtask, lq or "", gt or "")
 
 
-def _from_patterns(
+def from_patterns(
     gt: str | None,
     lq: str | None,
     task: str | None,
@@ -160,7 +160,7 @@ def _from_patterns(
     return Layout("", task, (PairSet(gt, lq, subtask, split, group),), license)
 
 
-def _list(folder: str) -> list[str]:
+def list_images(folder: str) -> list[str]:
     """Image files below `folder`, as sorted paths relative to it."""
     if files.is_url(folder):
         import fsspec
@@ -179,7 +179,7 @@ def _list(folder: str) -> list[str]:
     return sorted(path for path in found if path.lower().endswith(images.SUFFIXES))
 
 
-def _sources(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:
+def sources_of(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:
     """The rows of all sets of the layout, sorted by GT so that a shared GT is decoded once."""
     out: list[Source] = []
     for one in layout.sets:

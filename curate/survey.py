@@ -1,0 +1,115 @@
+"""A look at a folder before it is ingested: which layout fits it, and what ingesting it would find."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate import layouts
+from curate.ingest import Source, list_images, sources_of
+from curate.layouts import Layout
+from manifests import files, images
+from manifests.errors import UserError
+
+SHOWN = 5
+TIMED = 8  # files that are read and decoded for the estimate
+NEEDED = 0.5  # share of a folder's images that a layout must explain
+
+
+@dataclass
+class Survey:
+    """What `ingest` would make of a folder.
+
+    counts: (task, subtask, split) -> pairs; expected: the same for the published dataset, where it is known.
+    seconds: for one process, from reading and decoding a few of the files.
+    """
+
+    layout: str
+    counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    expected: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    examples: list[tuple[str, str]] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+    unmatched: list[str] = field(default_factory=list)
+    bytes: int | None = None
+    seconds: float = 0.0
+
+
+def survey(folder: str, layout: Layout) -> Survey:
+    """What ingesting `folder` under `layout` would find. Decodes a few files, writes nothing."""
+    listing = list_images(folder)
+    sources = sources_of(layout, listing, folder)
+    found = Survey(layout.name)
+    for one in layout.sets:
+        if one.count:
+            key = (one.task or layout.task, one.subtask, one.split or "")
+            found.expected[key] = max(one.count, found.expected.get(key, 0))
+    for source in sources:
+        if source.problem:
+            found.problems[source.problem.split(" with the captures")[0]] += 1
+            continue
+        key = (source.task, source.subtask, source.split or "")
+        found.counts[key] = found.counts.get(key, 0) + 1
+        if len(found.examples) < SHOWN:
+            found.examples.append((source.lq or "", source.gt or ""))
+    used = sorted(_files(sources))
+    found.unmatched = sorted(set(listing) - set(used))
+    if not files.is_url(folder):
+        found.bytes = sum(os.path.getsize(os.path.join(folder, path)) for path in used)
+    found.seconds = _seconds(folder, used)
+    return found
+
+
+def best_layout(folder: str) -> str:
+    """The layout that explains most of the images in `folder`.
+
+    Pairs count for more than clean photographs alone, and the published number of pairs decides between equals.
+    Raises UserError when none explains half of them, or when several explain them equally well.
+    """
+    listing = list_images(folder)
+    ranked: list[tuple[float, bool, bool, str]] = []
+    for name in layouts.names():
+        layout = layouts.load(name)
+        try:
+            pairs = [source for source in sources_of(layout, listing, folder) if not source.problem]
+        except UserError:  # not one file fits
+            continue
+        share = len(_files(pairs)) / len(listing)
+        exact = len(pairs) in {sum(one.count or 0 for one in layout.sets), *(one.count for one in layout.sets)}
+        ranked.append((round(share, 3), any(source.lq for source in pairs), exact, name))
+    ranked.sort(key=lambda one: (tuple(-x for x in one[:3]), one[3]))
+    if not ranked or ranked[0][0] < NEEDED:
+        near = "; ".join(f"{name} explains {share:.0%}" for share, _, _, name in ranked[:3]) or "none fits any file"
+        raise UserError(
+            f"{folder}: no layout explains its {len(listing)} images ({near}); give patterns with --lq, --gt and --task"
+        )
+    equal = [name for *how, name in ranked if how == list(ranked[0][:3])]
+    if len(equal) > 1:
+        raise UserError(f"{folder}: fits {', '.join(equal)} equally well; name one with --layout")
+    return equal[0]
+
+
+def _files(sources: Sequence[Source]) -> set[str]:
+    return {path for source in sources if not source.problem for path in (source.lq, source.gt) if path}
+
+
+def _seconds(folder: str, paths: Sequence[str]) -> float:
+    some = paths[:: max(1, len(paths) // TIMED)][:TIMED]
+    start = time.perf_counter()
+    for path in some:
+        try:
+            images.decode(files.read(files.join(folder, path)))
+        except (OSError, images.ImageError):
+            continue
+    return (time.perf_counter() - start) / max(1, len(some)) * len(paths)
+
+
+def as_rows(found: Survey) -> list[dict[str, Any]]:
+    """A row per task, subtask and split: pairs found, pairs expected."""
+    return [
+        {"task": key[0], "subtask": key[1], "split": key[2], "pairs": count, "expected": found.expected.get(key)}
+        for key, count in sorted(found.counts.items())
+    ]
