@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from curate import display
 from manifests import console
-
-if TYPE_CHECKING:
-    from curate.layouts import Layout
-    from manifests.table import Manifest
 
 app = typer.Typer(
     name="curate",
@@ -26,7 +23,9 @@ app = typer.Typer(
 ManifestPath = Annotated[str, typer.Argument(metavar="[MANIFEST]", help="Manifest to read.")]
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.")]
 AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
-Workers = Annotated[int, typer.Option(min=0, help="Worker processes; 0 works in this one.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Worker processes; 0: this one. With --device cuda: decoding threads per device.")
+]
 MaxErrors = Annotated[str | None, typer.Option(help="Stop, with exit code 3, when more rows fail: 100, or 1%.")]
 Reuse = Annotated[
     list[str] | None, typer.Option(metavar="MANIFEST", help="Take scores of equal content from it; repeat for several.")
@@ -35,7 +34,7 @@ DaskAddress = Annotated[str | None, typer.Option(help="Scheduler of a running Da
 Weights = Annotated[
     list[str] | None, typer.Option("--weights", metavar="METRIC=FILE", help="Checkpoint of a pyiqa metric.")
 ]
-Device = Annotated[str, typer.Option(help="Where pyiqa's models run: cpu, cuda, cuda:1.")]
+Device = Annotated[str, typer.Option(help="Where pyiqa's models run: cpu, cuda (a process per device), cuda:1.")]
 
 
 def main() -> None:
@@ -87,10 +86,10 @@ def ingest(
         layout = best_layout(folder)
         typer.echo(f"layout: {layout}", err=True)
     if dry_run:
-        _survey(
-            folder,
-            known.load(layout) if layout else stage.from_patterns(gt, lq, task, subtask, split, group, license),
-        )
+        from curate.survey import survey
+
+        chosen = known.load(layout) if layout else stage.from_patterns(gt, lq, task, subtask, split, group, license)
+        display.surveyed(survey(folder, chosen))
         return
     done = stage.ingest(
         folder,
@@ -113,7 +112,7 @@ def ingest(
         max_errors=max_errors,
         dask_address=dask_address,
     )
-    _report(done)
+    display.finished(done)
 
 
 @app.command()
@@ -154,7 +153,7 @@ def retry(manifest: ManifestPath = "manifest", output: Output = None) -> None:
     """
     from curate.retry import retry as run
 
-    _report(run(manifest, output))
+    display.finished(run(manifest, output))
 
 
 @app.command()
@@ -169,7 +168,7 @@ def merge(
     """
     from curate.merge import merge as run
 
-    _report(run(manifests, output))
+    display.finished(run(manifests, output))
 
 
 @app.command()
@@ -182,6 +181,8 @@ def degrade(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     dataset: Annotated[str, typer.Option(help="Dataset name of the new pairs.")] = "synthetic",
     workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
 ) -> None:
     """Make pairs of clean photographs: blur, haze, low light, noise, rain, snow, JPEG, low resolution.
 
@@ -191,7 +192,7 @@ def degrade(
     """
     from curate.degrade import degrade as run
 
-    _report(
+    display.finished(
         run(
             manifest,
             output,
@@ -201,6 +202,8 @@ def degrade(
             seed=seed,
             dataset=dataset,
             workers=workers,
+            max_errors=max_errors,
+            dask_address=dask_address,
         )
     )
 
@@ -240,7 +243,7 @@ def score(
         max_errors=max_errors,
         dask_address=dask_address,
     )
-    _report(done)
+    display.finished(done)
 
 
 @app.command()
@@ -260,6 +263,8 @@ def filter(
     device: Device = "cpu",
     all_rows: AllRows = False,
     workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped; write nothing.")] = False,
 ) -> None:
     """Drop pairs whose GT is not good enough; scores that are missing are measured first.
@@ -286,15 +291,29 @@ def filter(
     }
     if dry_run:
         found = stage.preview(manifest, **policy)
-        _rows([{"task": task, **numbers} for task, numbers in found.items()])
+        display.tabulate([{"task": task, **numbers} for task, numbers in found.items()])
         return
-    weights_of = _pairs(weights, "--weights")
-    _report(stage.filter(manifest, output, weights=weights_of, device=device, workers=workers, **policy))
+    done = stage.filter(
+        manifest,
+        output,
+        weights=_pairs(weights, "--weights"),
+        device=device,
+        workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
+        **policy,
+    )
+    display.finished(done)
 
 
 @app.command()
 def identify(
-    manifest: ManifestPath = "manifest", output: Output = None, all_rows: AllRows = False, workers: Workers = 0
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    all_rows: AllRows = False,
+    workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
 ) -> None:
     """Identify what is wrong with the GTs: noise, blur, jpeg, haze, low_light, low_resolution. Offline.
 
@@ -306,7 +325,9 @@ def identify(
     """
     from curate.identify import identify as run
 
-    _report(run(manifest, output, all_rows=all_rows, workers=workers))
+    display.finished(
+        run(manifest, output, all_rows=all_rows, workers=workers, max_errors=max_errors, dask_address=dask_address)
+    )
 
 
 @app.command()
@@ -324,7 +345,7 @@ def caption(
     """
     from curate.caption import caption as run
 
-    _report(run(manifest, output, captioner=captioner, all_rows=all_rows))
+    display.finished(run(manifest, output, captioner=captioner, all_rows=all_rows))
 
 
 @app.command()
@@ -343,7 +364,7 @@ def split(
     """
     from curate.split import split as run
 
-    _report(run(manifest, output, ref=ref, test=test, seed=seed))
+    display.finished(run(manifest, output, ref=ref, test=test, seed=seed))
 
 
 @app.command()
@@ -352,6 +373,8 @@ def shard(
     output: Output = None,
     samples: Annotated[int, typer.Option(min=1, help="Pairs per shard.")] = 1000,
     workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
 ) -> None:
     """Write WebDataset shards, one task and one split each, and an index that is itself a manifest.
 
@@ -361,7 +384,16 @@ def shard(
     """
     from curate.shard import shard as run
 
-    _report(run(manifest, output, samples_per_shard=samples, workers=workers))
+    display.finished(
+        run(
+            manifest,
+            output,
+            samples_per_shard=samples,
+            workers=workers,
+            max_errors=max_errors,
+            dask_address=dask_address,
+        )
+    )
 
 
 @app.command()
@@ -400,7 +432,7 @@ def dedup(
     """
     from curate.dedup import dedup as run
 
-    _report(run(manifest, output, distance=distance, by=by, exact=exact))
+    display.finished(run(manifest, output, distance=distance, by=by, exact=exact))
 
 
 @app.command()
@@ -421,7 +453,7 @@ def decontaminate(
     """
     from curate.decontaminate import decontaminate as run
 
-    _report(run(manifest, output, against=against, distance=distance, strict=strict))
+    display.finished(run(manifest, output, against=against, distance=distance, strict=strict))
 
 
 @app.command()
@@ -485,59 +517,6 @@ def _numbers(values: list[str] | None, option: str) -> dict[str, float]:
         except ValueError:
             raise UserError(f"{option} {name}={text}: {text!r} is not a number", exit_code=2) from None
     return out
-
-
-def _survey(folder: str, layout: Layout) -> None:
-    """What an ingest would find, and about how long it would take."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from curate import survey
-
-    found = survey.survey(folder, layout)
-    table = Table(box=None, pad_edge=False)
-    for name in ("task", "subtask", "split", "pairs", "expected"):
-        table.add_column(name, justify="right" if name in ("pairs", "expected") else "left")
-    for row in survey.as_rows(found):
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    shown = Console(highlight=False, markup=False)
-    shown.print(table)
-    for lq, gt in found.examples:
-        shown.print(f"  {lq} + {gt}" if lq else f"  {gt}", soft_wrap=True)
-    for reason, count in found.problems.most_common():
-        shown.print(f"{count} would be errors: {reason}", soft_wrap=True)
-    if found.unmatched:
-        shown.print(f"{len(found.unmatched)} images are left out: {', '.join(found.unmatched[:5])}", soft_wrap=True)
-    size = "" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB, "
-    shown.print(f"{size}about {max(1, round(found.seconds)):,} s of reading and decoding in one process")
-
-
-def _report(done: Manifest) -> None:
-    """Rows per task, the reasons of what is not kept, and where the manifest is."""
-    from rich.console import Console
-
-    from curate import engine
-
-    _rows(engine.summary(done))
-    shown = Console()
-    for reason, count in list(engine.reasons(done).items())[:8]:
-        shown.print(f"  {count} {reason}", highlight=False, markup=False)
-    shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
-
-
-def _rows(tasks: list[dict[str, Any]]) -> None:
-    """A table of rows per task, with their sum below when there are several."""
-    from rich.console import Console
-    from rich.table import Table
-
-    numbers = ("rows", "kept", "dropped", "error")
-    table = Table(box=None, pad_edge=False)
-    for name in ("task", *numbers):
-        table.add_column(name, justify="left" if name == "task" else "right")
-    total = {"task": "all", **{name: sum(row[name] for row in tasks) for name in numbers}}
-    for row in [*tasks, total] if len(tasks) > 1 else tasks:
-        table.add_row(*(str(row[name]) for name in ("task", *numbers)))
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ def degrade(
     seed: int = 0,
     dataset: str = "synthetic",
     workers: int = 0,
+    max_errors: str | None = None,
+    dask_address: str | None = None,
 ) -> Manifest:
     """Add pairs made of the kept GTs (each distinct GT once): LQ and GT as PNG below `output`/images.
 
@@ -90,7 +92,7 @@ def degrade(
         partial(_pairs, options=options),
         fingerprint=files.digest(["degrade", VERSION, source.fingerprint, params]),
         label="degrade",
-        execution=engine.Execution(workers),
+        execution=engine.Execution(workers, dask_address, max_errors),
         broken=partial(_broken, options=options),
     )
     made = pa.concat_tables(tables) if tables else pa.table({})

@@ -12,28 +12,20 @@ import math
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate import isolation
+from curate import isolation, progress
 from manifests import files, locks
 from manifests.errors import UserError
 from manifests.table import Manifest, parquet_bytes
 
 T = TypeVar("T")
-
-
-class Tick(Protocol):
-    """Reports progress: rows just finished, and rows that failed so far."""
-
-    def __call__(self, rows: int, failed: int = 0) -> None: ...
 
 
 def default_output(manifest: str, stage: str) -> str:
@@ -56,7 +48,7 @@ def chosen(table: pa.Table, all_rows: bool) -> list[bool]:
 class Execution:
     """Where units are worked on, and when to give up.
 
-    workers: Dask worker processes on this machine; 0: this process.
+    workers: Dask worker processes on this machine; 0: this process. They are named 0, 1, ...
     address: of a running Dask scheduler, instead of workers of our own.
     max_errors: how many rows may fail, as a number or as a share of all rows ("1%"); None: all of them.
     """
@@ -127,7 +119,7 @@ def _run_units(
     budget, tables, failed = execution.budget(sum(size_of.values())), {}, 0
     todo = [(unit, name) for unit, name in zip(units, names, strict=True) if not files.exists(name)]
     left = {name for _, name in todo}
-    with progress(label, sum(size_of.values())) as tick, Log(os.path.dirname(work), label) as log:
+    with progress.bar(label, sum(size_of.values())) as tick, progress.Log(os.path.dirname(work), label) as log:
         for name in names:
             if name not in left:
                 tables[name] = pq.read_table(io.BytesIO(files.read(name)))
@@ -218,6 +210,19 @@ def _runner(
         files.remove(_marker(name))
 
 
+def worker_number() -> int:
+    """The number of the worker process that this is, from 0; 0 where there is one process only."""
+    if "distributed" not in sys.modules:
+        return 0
+    from dask.distributed import get_worker
+
+    try:
+        name = get_worker().name
+    except ValueError:
+        return 0
+    return name if isinstance(name, int) else 0
+
+
 def _marker(name: str) -> str:
     """The file that stands while this very process works on a unit: if it is found, that process died."""
     return name.removesuffix(".parquet") + ".running"
@@ -253,15 +258,15 @@ def _in_cluster(
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
         if execution.address:
             client = stack.enter_context(Client(execution.address))
-            print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr)
         else:
             cluster = LocalCluster(
                 n_workers=min(execution.workers, len(todo)),
                 threads_per_worker=1,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
+        print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr)
         futures = {client.submit(_one, u, name, function, broken, pure=False): (u, name) for u, name in todo}
         for future in as_completed(futures):
             unit, name = futures[future]
@@ -269,69 +274,3 @@ def _in_cluster(
                 yield future.result()
             except KilledWorker:
                 yield _apart(unit, name, function, broken)
-
-
-class Log:
-    """`run.jsonl` beside the manifest: a line per unit for machines. The only file of an output that holds times."""
-
-    def __init__(self, output: str, label: str) -> None:
-        self.path, self.label = None if files.is_url(output) else os.path.join(output, "run.jsonl"), label
-        self.start = time.perf_counter()
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.write(event="stopped")
-
-    def write(self, **facts: Any) -> None:
-        """Append one line with the stage's name and the seconds since it began."""
-        if self.path:
-            line = {"stage": self.label, "at": round(time.perf_counter() - self.start, 3), **facts}
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-
-
-@contextmanager
-def progress(label: str, total: int) -> Iterator[Tick]:
-    """A progress bar on stderr; call the value with the rows just finished and the rows that failed so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(f"{label:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=total == 0) as bar:
-        task = bar.add_task(label, total=total, rate="", failed="")
-
-        def tick(rows: int, failed: int = 0) -> None:
-            speed = bar.tasks[0].speed
-            rate = f"{speed:,.0f} rows/s" if speed else ""
-            bar.update(task, advance=rows, rate=rate, failed=f"{failed} errors" if failed else "")
-
-        yield tick
-
-
-def summary(manifest: Manifest) -> list[dict[str, Any]]:
-    """Rows per task: total, kept, dropped, error; for printing."""
-    tally: dict[str, dict[str, int]] = {}
-    for part in manifest.parts(["task", "status"]):
-        for one in part.group_by(["task", "status"]).aggregate([([], "count_all")]).to_pylist():
-            row = tally.setdefault(one["task"] or "-", {"rows": 0, "kept": 0, "dropped": 0, "error": 0})
-            row["rows"] += one["count_all"]
-            row[one["status"]] += one["count_all"]
-    return [{"task": task, **tally[task]} for task in sorted(tally)]
-
-
-def reasons(manifest: Manifest) -> Mapping[str, int]:
-    """How many rows each (stage, rule) dropped or failed, most first."""
-    tally: Counter[str] = Counter()
-    for part in manifest.parts(["decisions"]):
-        for one in pc.list_flatten(part.column("decisions")).to_pylist():
-            tally[f"{one['verdict']} by {one['stage']}/{one['rule']}"] += 1
-    return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from curate import engine, scorers
 from curate.identify import COLUMNS, TYPES, add_probabilities
 from curate.policy import Policy, Ranking, decide
-from curate.score import measure, params_of, request_for
+from curate.score import execution_for, measure, params_of, request_for
 from manifests import schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
@@ -32,6 +32,8 @@ def filter(
     device: str = "cpu",
     all_rows: bool = False,
     workers: int = 0,
+    max_errors: str | None = None,
+    dask_address: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
     """Score what is missing, then drop the GTs that the policy refuses; each distinct GT is judged once (per task).
@@ -51,9 +53,10 @@ def filter(
     policy = _policy(iqa, minimum, maximum, drop_worst, max_degradation, say)
     metrics = [*iqa, *(name for name in policy.names if "." not in name)]
     identifies = _identifies(source, policy)
-    request = request_for([*metrics, *(["signals"] if identifies else [])], weights, device)
+    request = request_for([*metrics, *(["signals"] if identifies else [])], weights, device, workers)
     _columns(source, policy, provided=[*request.columns, *(COLUMNS if identifies else [])])
-    scores = measure(source, request, output, all_rows=all_rows, execution=engine.Execution(workers))
+    execution = execution_for(request, workers, dask_address, max_errors)
+    scores = measure(source, request, output, all_rows=all_rows, execution=execution)
 
     def prepared() -> Iterator[pa.Table]:
         for part in source.parts():

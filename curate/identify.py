@@ -17,7 +17,13 @@ COLUMNS = [f"degradation.{name}" for name in TYPES]
 
 
 def identify(
-    manifest: str = "manifest", output: str | None = None, *, all_rows: bool = False, workers: int = 0
+    manifest: str = "manifest",
+    output: str | None = None,
+    *,
+    all_rows: bool = False,
+    workers: int = 0,
+    max_errors: str | None = None,
+    dask_address: str | None = None,
 ) -> Manifest:
     """Add `degradation.<type>` columns, P(type | GT) in [0, 1]; 0.5 is the threshold it is calibrated for.
 
@@ -31,7 +37,8 @@ def identify(
     source = read(manifest)
     engine.require_rows(source)
     request = request_for(["signals"], None, "cpu")
-    scores = measure(source, request, output, all_rows=all_rows, execution=engine.Execution(workers))
+    execution = engine.Execution(workers, dask_address, max_errors)
+    scores = measure(source, request, output, all_rows=all_rows, execution=execution)
     parts = map(scores.join, source.parts())
     tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in parts)
     stage = stage_entry("identify", VERSION, params_of(request) | {"model": identifier.fingerprint()}, [source])

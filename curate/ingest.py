@@ -171,12 +171,23 @@ def list_images(folder: str) -> list[str]:
     else:
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder")
-        found = [
-            os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/")
-            for base, _, names in os.walk(folder)
-            for name in names
-        ]
+        found = list(_walk(folder))
     return sorted(path for path in found if path.lower().endswith(images.SUFFIXES))
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """All files below a local folder, through links to folders as well, except those that lead back to a parent."""
+    parents: dict[str, tuple[str, ...]] = {folder: (os.path.realpath(folder),)}
+    for base, folders, names in os.walk(folder, followlinks=True):
+        above = parents.pop(base)
+        for name in list(folders):
+            inner = os.path.join(base, name)
+            real = os.path.realpath(inner) if os.path.islink(inner) else os.path.join(above[-1], name)
+            if real in above:
+                folders.remove(name)
+            else:
+                parents[inner] = (*above, real)
+        yield from (os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/") for name in names)
 
 
 def sources_of(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:

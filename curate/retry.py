@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, ingest, scorers
+from curate import engine, ingest, progress, scorers
 from manifests import schema
 from manifests.errors import UserError
 from manifests.images import MAX_PIXELS
@@ -30,7 +30,7 @@ def retry(manifest: str = "manifest", output: str | None = None, *, max_pixels: 
     failed = [index for index, row in enumerate(rows) if _can_be_tried(row)]
     if not failed:
         raise UserError(f"{manifest}: no row failed at reading or scoring; nothing to retry")
-    with engine.progress("retry", len(failed)) as tick:
+    with progress.bar("retry", len(failed)) as tick:
         for index in failed:
             rows[index] = _again(source, rows[index], max_pixels)
             tick(1)

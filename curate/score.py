@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,8 +53,8 @@ def score(
     refuse_existing(output)
     source = read(manifest)
     engine.require_rows(source)
-    request = request_for(iqa, weights, device)
-    execution = engine.Execution(workers, dask_address, max_errors)
+    request = request_for(iqa, weights, device, workers)
+    execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution, reuse=reuse)
     tables = (scores.join(part) for part in source.parts())
     stage = stage_entry("score", VERSION, params_of(request), [source])
@@ -61,11 +63,25 @@ def score(
     return done
 
 
-def request_for(iqa: Sequence[str], weights: Mapping[str, str] | None, device: str) -> scorers.Request:
-    """The metrics named. Raises UserError for an unknown name or a weights file that is not there."""
-    request = scorers.Request(tuple(scorers.expand(iqa)), dict(weights or {}), device)
+def request_for(
+    iqa: Sequence[str], weights: Mapping[str, str] | None, device: str, workers: int = 0
+) -> scorers.Request:
+    """The metrics named. Raises UserError for an unknown name or a weights file that is not there.
+
+    workers: on a CUDA device, the threads that decode ahead of it.
+    """
+    threads = max(1, workers) if device.startswith("cuda") else 1
+    request = scorers.Request(tuple(scorers.expand(iqa)), dict(weights or {}), device, threads)
     scorers.check_weights(request)
     return request
+
+
+def execution_for(
+    request: scorers.Request, workers: int, dask_address: str | None, max_errors: str | None
+) -> engine.Execution:
+    """`workers` processes on the CPU, one process for each CUDA device otherwise. Raises UserError for no device."""
+    devices = scorers.cuda_devices(request.device)
+    return engine.Execution(devices or workers, dask_address, max_errors)
 
 
 def params_of(request: scorers.Request) -> dict[str, Any]:
@@ -146,7 +162,18 @@ def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list
 
 
 def _measure_unit(unit: Sequence[Target], *, request: scorers.Request) -> pa.Table:
-    return _table([_measure_one(target, request) for target in unit], request)
+    """A row per target. With several threads, images are decoded while the device works; the scores are the same."""
+    if request.threads == 1:
+        return _table([_measure_one(target, _load(target), request) for target in unit], request)
+    with ThreadPoolExecutor(request.threads) as pool:
+        rows, ahead = [], 2 * request.threads
+        loading = deque(pool.submit(_load, target) for target in unit[:ahead])
+        for index, target in enumerate(unit):
+            loaded = loading.popleft().result()
+            if index + ahead < len(unit):
+                loading.append(pool.submit(_load, unit[index + ahead]))
+            rows.append(_measure_one(target, loaded, request))
+    return _table(rows, request)
 
 
 def _broken(unit: Sequence[Target], reason: str, *, request: scorers.Request) -> pa.Table:
@@ -158,19 +185,25 @@ def _table(rows: Sequence[Mapping[str, Any]], request: scorers.Request) -> pa.Ta
     return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 
 
-def _measure_one(target: Target, request: scorers.Request) -> dict[str, Any]:
-    row: dict[str, Any] = {"sha256": target.sha256, "problem": None}
+def _load(target: Target) -> images.Pixels | str:
+    """The pixels of a GT, or why they cannot be had."""
+    name = target.url.rsplit("/", 1)[-1]
     try:
         data = files.read(target.url)
         if images.sha256(data) != target.sha256:
-            return {**row, "problem": f"{target.url.rsplit('/', 1)[-1]}: has changed since ingest"}
-        pixels = images.decode(data).pixels
+            return f"{name}: has changed since ingest"
+        return images.decode(data).pixels
     except OSError as error:
-        return {**row, "problem": f"{target.url.rsplit('/', 1)[-1]}: {error.strerror or error}"}
+        return f"{name}: {error.strerror or error}"
     except images.ImageError as error:
-        return {**row, "problem": f"{target.url.rsplit('/', 1)[-1]}: {error}"}
-    values, problems = scorers.measure(pixels, request)
-    return {**row, **values, "problem": "; ".join(problems) or None}
+        return f"{name}: {error}"
+
+
+def _measure_one(target: Target, loaded: images.Pixels | str, request: scorers.Request) -> dict[str, Any]:
+    if isinstance(loaded, str):
+        return {"sha256": target.sha256, "problem": loaded}
+    values, problems = scorers.measure(loaded, request)
+    return {"sha256": target.sha256, **values, "problem": "; ".join(problems) or None}
 
 
 def _join(

@@ -56,6 +56,7 @@ class Request:
     names: tuple[str, ...]
     weights: Mapping[str, str] = field(default_factory=dict)  # metric -> checkpoint file
     device: str = "cpu"
+    threads: int = 1  # that decode ahead of the models
 
     def __hash__(self) -> int:
         return hash((self.names, tuple(sorted(self.weights.items())), self.device))
@@ -139,13 +140,13 @@ def _pyiqa(name: str, request: Request) -> Callable[[images.Pixels], float]:
     """A pyiqa metric as a function of pixels. One image at a time: its score then depends on nothing else."""
     import torch
 
-    _require_device(request.device)
+    place = _place(request.device)
     try:
         with _quiet():
             import pyiqa
 
             given = {"pretrained_model_path": request.weights[name]} if name in request.weights else {}
-            metric = pyiqa.create_metric(name, device=torch.device(request.device), **given)
+            metric = pyiqa.create_metric(name, device=torch.device(place), **given)
     except UserError:
         raise
     except Exception as error:  # pyiqa fails in many ways when a file is absent or foreign
@@ -154,7 +155,7 @@ def _pyiqa(name: str, request: Request) -> Callable[[images.Pixels], float]:
     def score(pixels: images.Pixels) -> float:
         tensor = torch.from_numpy(images.to_float(pixels)).permute(2, 0, 1).unsqueeze(0)
         with torch.inference_mode():
-            return float(metric(tensor.to(request.device)).item())
+            return float(metric(tensor.to(place)).item())
 
     return score
 
@@ -167,11 +168,28 @@ def _absent(name: str, error: BaseException) -> str:
     )
 
 
-def _require_device(device: str) -> None:
+def cuda_devices(device: str) -> int:
+    """How many devices `device` means: all that there are for "cuda", one for "cuda:1", none for the CPU.
+
+    Raises UserError where there is none.
+    """
+    if not device.startswith("cuda"):
+        return 0
     import torch
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         raise UserError(f"--device {device}: this machine has no CUDA device; leave it out to use the CPU")
+    return torch.cuda.device_count() if device == "cuda" else 1
+
+
+def _place(device: str) -> str:
+    """The device that this process computes on: "cuda" is shared out among the worker processes by their number."""
+    count = cuda_devices(device)
+    if device != "cuda":
+        return device
+    from curate.engine import worker_number
+
+    return f"cuda:{worker_number() % count}"
 
 
 def _quiet() -> Any:

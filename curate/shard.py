@@ -61,6 +61,8 @@ def shard(
     samples_per_shard: int = 1000,
     max_size: int = 2 << 30,
     workers: int = 0,
+    max_errors: str | None = None,
+    dask_address: str | None = None,
 ) -> Manifest:
     """Write the kept pairs of every split as `output`/<split>/<task>-00000.tar and index them.
 
@@ -91,7 +93,7 @@ def shard(
         partial(_write_shard, output=output),
         fingerprint=files.digest(["shard", VERSION, source.fingerprint, params]),
         label="shard",
-        execution=engine.Execution(workers),
+        execution=engine.Execution(workers, dask_address, max_errors),
         sizes=[len(one.samples) for one in shards],
     )
     placed = pa.concat_tables(results)

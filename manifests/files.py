@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,8 @@ def join(root: str, path: str) -> str:
 def read(path: str, offset: int = 0, size: int = -1) -> bytes:
     """`size` bytes from `offset` (all that follow for -1). Raises OSError when the file cannot be read."""
     if not is_url(path):
+        if not os.path.isfile(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "a pipe, not a file", path)  # would wait for a writer for ever
         with open(path, "rb") as file:
             if offset:
                 file.seek(offset)

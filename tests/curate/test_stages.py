@@ -12,7 +12,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import engine
+from curate import display
 from curate.caption import caption
 from curate.degrade import degrade
 from curate.filter import filter as filter_
@@ -324,7 +324,7 @@ def test_a_dry_run_says_what_the_filter_does_on_any_number_of_parts(clean, tmp_p
     one, two = (filter_(m, str(tmp_path / f"f{i}"), **policy) for i, m in enumerate((clean, str(parts))))
     assert len(two.info["parts"]) == 3
     assert one.table().equals(two.table())
-    assert preview(str(parts), **policy) == {row.pop("task"): row for row in engine.summary(one)}
+    assert preview(str(parts), **policy) == {row.pop("task"): row for row in display.summary(one)}
     assert 1 < one.rows["dropped"] < 6
     with pytest.raises(UserError, match=r"has no column 'iqa\.musiq'"):
         preview(clean, minimum={"musiq": 40})

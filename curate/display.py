@@ -1,0 +1,83 @@
+"""What the `curate` command prints when a stage is done. Rich is imported when there is something to print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.survey import Survey
+    from manifests.table import Manifest
+
+
+def summary(manifest: Manifest) -> list[dict[str, Any]]:
+    """Rows per task: total, kept, dropped, error; for printing."""
+    tally: dict[str, dict[str, int]] = {}
+    for part in manifest.parts(["task", "status"]):
+        for one in part.group_by(["task", "status"]).aggregate([([], "count_all")]).to_pylist():
+            row = tally.setdefault(one["task"] or "-", {"rows": 0, "kept": 0, "dropped": 0, "error": 0})
+            row["rows"] += one["count_all"]
+            row[one["status"]] += one["count_all"]
+    return [{"task": task, **tally[task]} for task in sorted(tally)]
+
+
+def reasons(manifest: Manifest) -> Mapping[str, int]:
+    """How many rows each (stage, rule) dropped or failed, most first."""
+    import pyarrow.compute as pc
+
+    tally: Counter[str] = Counter()
+    for part in manifest.parts(["decisions"]):
+        for one in pc.list_flatten(part.column("decisions")).to_pylist():
+            tally[f"{one['verdict']} by {one['stage']}/{one['rule']}"] += 1
+    return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
+
+
+def surveyed(found: Survey) -> None:
+    """What an ingest would find, and about how long it would take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from curate.survey import as_rows
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "subtask", "split", "pairs", "expected"):
+        table.add_column(name, justify="right" if name in ("pairs", "expected") else "left")
+    for row in as_rows(found):
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    shown = Console(highlight=False, markup=False)
+    shown.print(table)
+    for lq, gt in found.examples:
+        shown.print(f"  {lq} + {gt}" if lq else f"  {gt}", soft_wrap=True)
+    for reason, count in found.problems.most_common():
+        shown.print(f"{count} would be errors: {reason}", soft_wrap=True)
+    if found.unmatched:
+        shown.print(f"{len(found.unmatched)} images are left out: {', '.join(found.unmatched[:5])}", soft_wrap=True)
+    size = "" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB, "
+    shown.print(f"{size}about {max(1, round(found.seconds)):,} s of reading and decoding in one process")
+
+
+def finished(done: Manifest) -> None:
+    """Rows per task, the reasons of what is not kept, and where the manifest is."""
+    from rich.console import Console
+
+    tabulate(summary(done))
+    shown = Console()
+    for reason, count in list(reasons(done).items())[:8]:
+        shown.print(f"  {count} {reason}", highlight=False, markup=False)
+    shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
+
+
+def tabulate(tasks: list[dict[str, Any]]) -> None:
+    """A table of rows per task, with their sum below when there are several."""
+    from rich.console import Console
+    from rich.table import Table
+
+    numbers = ("rows", "kept", "dropped", "error")
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", *numbers):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    total = {"task": "all", **{name: sum(row[name] for row in tasks) for name in numbers}}
+    for row in [*tasks, total] if len(tasks) > 1 else tasks:
+        table.add_row(*(str(row[name]) for name in ("task", *numbers)))
+    Console().print(table)
