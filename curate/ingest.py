@@ -195,11 +195,15 @@ def sources_of(layout: Layout, listing: Sequence[str], folder: str) -> list[Sour
     out: list[Source] = []
     for one in layout.sets:
         make = partial(_source, layout=layout, pairs=one)
-        gt = Pattern(one.gt)
-        if one.lq is None:
-            out += [make(None, path, captured) for path in listing if (captured := gt.match(path)) is not None]
+        if one.gt is None or one.lq is None:
+            alone = Pattern(one.gt or one.lq or "")
+            captures = ((path, alone.match(path)) for path in listing)
+            found_alone = [(path, captured) for path, captured in captures if captured is not None]
+            out += [
+                make(None if one.gt else path, path if one.gt else None, captured) for path, captured in found_alone
+            ]
             continue
-        found = pair(listing, Pattern(one.lq), gt)
+        found = pair(listing, Pattern(one.lq), Pattern(one.gt))
         if not found.pairs:
             continue
         out += [make(lq, path, captured) for lq, path, captured in found.pairs]
@@ -207,7 +211,7 @@ def sources_of(layout: Layout, listing: Sequence[str], folder: str) -> list[Sour
         out += [make(None, path, {}, problem="no LQ file matches this GT") for path in found.lonely_gt]
         out += [make(None, b, {}, problem=f"a second GT with the captures of {a}") for a, b in found.clashes]
     if not out:
-        looked = "; ".join(f"{one.lq or '(no LQ)'} with {one.gt}" for one in layout.sets)
+        looked = "; ".join(f"{one.lq or '(no LQ)'} with {one.gt or '(no GT)'}" for one in layout.sets)
         some = f", for example {listing[0]!r}" if listing else ""
         raise UserError(f"{folder}: none of its {len(listing)} image files{some} fits the patterns ({looked})")
     return sorted(set(out), key=lambda s: (s.gt is None, s.gt or "", s.lq or "", s.problem or ""))
@@ -329,7 +333,7 @@ def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
             rule, text = facts["problem"]
             decisions.append(schema.decision("ingest", rule, "error", _printable(text) or ""))
     scale = _scale(gt, lq)
-    if scale is None and not decisions:
+    if scale is None and gt and not decisions:
         sizes = f"GT {gt['width']}x{gt['height']}, LQ {lq['width']}x{lq['height']}"
         decisions.append(schema.decision("ingest", "size", "error", f"no whole scale explains the sizes: {sizes}"))
     return {

@@ -142,7 +142,7 @@ def _judged(part: pa.Table, policy: Policy, all_rows: bool) -> Bools:
     for name in policy.names:
         complete &= _is_valid(part, scorers.column_of(name))
     judged &= kept | complete
-    return judged
+    return judged & _is_valid(part, "gt_sha256")  # an LQ without a GT has nothing to be judged by
 
 
 def _threshold(new: New, part: pa.Table, judged: Bools, name: str, threshold: float, *, is_minimum: bool) -> None:

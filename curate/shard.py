@@ -9,7 +9,9 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any
@@ -27,6 +29,7 @@ VERSION = 1
 SPLITS = ("train", "ref", "test")
 PLACES = ("sample_offset", "sample_size", "lq_offset", "lq_size", "gt_offset", "gt_size")
 BLOCK = tarfile.BLOCKSIZE
+AHEAD = 4  # samples that are read and checked while others are written
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 SHOWN_OTHERWISE = {"icc_profile", "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 LATE = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # the same where a PNG has it after its pixels
@@ -170,8 +173,11 @@ def _write_shard(one: Shard, *, output: str) -> pa.Table:
     local = not files.is_url(output)
     draft = files.join(engine.work_folder(output), one.path.replace("/", "-"))
     with open(draft, "w+b") if local else tempfile.TemporaryFile() as tar:
-        rows = [_place(tar, sample, one.path) for sample in one.samples]
-        tar.write(bytes(2 * BLOCK + -(tar.tell() + 2 * BLOCK) % tarfile.RECORDSIZE))
+        end, rows = 0, []
+        for sample, loaded in _loaded(one.samples):
+            rows.append(_place(tar, end, sample, loaded, one.path))
+            end += rows[-1].get("sample_size", 0)
+        tar.write(bytes(2 * BLOCK + -(end + 2 * BLOCK) % tarfile.RECORDSIZE))
         tar.flush()
         os.fsync(tar.fileno())
         if any("shard" in row for row in rows):
@@ -193,34 +199,53 @@ def _publish(draft: str | IO[bytes], target: str) -> None:
         shutil.copyfileobj(draft, out, 1 << 20)
 
 
-def _place(tar: IO[bytes], sample: Sample, path: str) -> dict[str, Any]:
-    """Append one sample: LQ, GT and JSON. Nothing is written when one of its images cannot be had."""
-    images_of = {}
+Loaded = dict[str, tuple[str, bytes]]  # lq, gt -> extension and bytes
+
+
+def _loaded(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Loaded | str]]:
+    """Each sample with its images, or why they cannot be had; the next ones are read and checked meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = deque(pool.submit(_load, sample) for sample in samples[:AHEAD])
+        for index, sample in enumerate(samples):
+            loaded = ahead.popleft().result()
+            if index + AHEAD < len(samples):
+                ahead.append(pool.submit(_load, samples[index + AHEAD]))
+            yield sample, loaded
+
+
+def _load(sample: Sample) -> Loaded | str:
+    found: Loaded = {}
     for side, url, sha256 in (("lq", sample.lq, sample.lq_sha256), ("gt", sample.gt, sample.gt_sha256)):
         try:
-            images_of[side] = _member(files.read(url), sha256)
+            found[side] = _member(files.read(url), sha256)
         except (OSError, images.ImageError) as error:
             reason = getattr(error, "strerror", None) or error
-            return {"pair_id": sample.pair_id, "problem": f"{sample.facts[f'{side}_path']}: {reason}"}
+            return f"{sample.facts[f'{side}_path']}: {reason}"
+    return found
+
+
+def _place(tar: IO[bytes], start: int, sample: Sample, loaded: Loaded | str, path: str) -> dict[str, Any]:
+    """Append one sample at `start`: LQ, GT and JSON. Nothing is written when one of its images cannot be had."""
+    if isinstance(loaded, str):
+        return {"pair_id": sample.pair_id, "problem": loaded}
+    end, places = start, dict[str, int]()
+    for side, (extension, data) in loaded.items():
+        places |= {f"{side}_offset": end + BLOCK, f"{side}_size": len(data)}
+        end += _append(tar, f"{sample.pair_id}.{side}.{extension}", data)
     text = json.dumps(sample.facts, sort_keys=True, ensure_ascii=False, default=str).encode()
-    start, places = tar.tell(), dict[str, int]()
-    for side, (extension, data) in images_of.items():
-        offset = _append(tar, f"{sample.pair_id}.{side}.{extension}", data)
-        places |= {f"{side}_offset": offset, f"{side}_size": len(data)}
-    _append(tar, f"{sample.pair_id}.json", text)
-    sizes = {"sample_offset": start, "sample_size": tar.tell() - start}
-    return {"pair_id": sample.pair_id, "shard": path, **sizes, **places}
+    end += _append(tar, f"{sample.pair_id}.json", text)
+    return {"pair_id": sample.pair_id, "shard": path, "sample_offset": start, "sample_size": end - start, **places}
 
 
 def _append(tar: IO[bytes], name: str, data: bytes) -> int:
-    """One member: header without time or owner, content, padding. Returns the offset of the content."""
+    """One member: a header (one block) without time or owner, content, padding. Returns its bytes in all."""
     header = tarfile.TarInfo(name)
     header.size, header.mode = len(data), 0o644
+    padding = -len(data) % BLOCK
     tar.write(header.tobuf(tarfile.USTAR_FORMAT))
-    offset = tar.tell()
     tar.write(data)
-    tar.write(bytes(-len(data) % BLOCK))
-    return offset
+    tar.write(bytes(padding))
+    return BLOCK + len(data) + padding
 
 
 def _member(data: bytes, sha256: str | None) -> tuple[str, bytes]:
@@ -240,7 +265,8 @@ def _extension(data: bytes) -> str | None:
     try:
         with PILImage.open(io.BytesIO(data)) as opened:
             plain = opened.mode not in ("CMYK", "LAB", "YCbCr") and not SHOWN_OTHERWISE & set(opened.info)
-            return EXTENSIONS.get(opened.format or "") if plain and not any(mark in data for mark in LATE) else None
+            plain = plain and not (opened.format == "PNG" and any(mark in data for mark in LATE))
+            return EXTENSIONS.get(opened.format or "") if plain else None
     except (OSError, ValueError, SyntaxError):
         return None
 

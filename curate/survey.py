@@ -66,7 +66,8 @@ def survey(folder: str, layout: Layout) -> Survey:
 def best_layout(folder: str) -> str:
     """The layout that explains most of the images in `folder`.
 
-    Pairs count for more than clean photographs alone, and the published number of pairs decides between equals.
+    Pairs count for more than clean photographs alone; the published number of pairs decides between equals. A layout
+    without GT fits any folder, so it must have the published number.
     Raises UserError when none explains half of them, or when several explain them equally well.
     """
     listing = list_images(folder)
@@ -79,14 +80,16 @@ def best_layout(folder: str) -> str:
             continue
         share = len(_files(pairs)) / len(listing)
         exact = len(pairs) in {sum(one.count or 0 for one in layout.sets), *(one.count for one in layout.sets)}
-        ranked.append((round(share, 3), any(source.lq for source in pairs), exact, name))
-    ranked.sort(key=lambda one: (tuple(-x for x in one[:3]), one[3]))
+        if exact or all(one.gt for one in layout.sets):
+            both = any(source.lq and source.gt for source in pairs)
+            ranked.append((round(share, 3), both, exact, name))
+    ranked.sort(key=lambda one: (tuple(-x for x in one[:-1]), one[-1]))
     if not ranked or ranked[0][0] < NEEDED:
-        near = "; ".join(f"{name} explains {share:.0%}" for share, _, _, name in ranked[:3]) or "none fits any file"
+        near = "; ".join(f"{name} explains {share:.0%}" for share, *_, name in ranked[:3]) or "none fits any file"
         raise UserError(
             f"{folder}: no layout explains its {len(listing)} images ({near}); give patterns with --lq, --gt and --task"
         )
-    equal = [name for *how, name in ranked if how == list(ranked[0][:3])]
+    equal = [name for *how, name in ranked if how == list(ranked[0][:-1])]
     if len(equal) > 1:
         raise UserError(f"{folder}: fits {', '.join(equal)} equally well; name one with --layout")
     return equal[0]

@@ -9,6 +9,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -50,20 +51,28 @@ class Manifest:
         return pa.concat_tables(list(self.parts(columns)))
 
     def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The parts, one Arrow table each."""
+        """The parts, one Arrow table each; the next one is read while the caller works on this one."""
         wanted = None if columns is None else list(columns)
-        for part in self.info["parts"]:
-            name = files.join(self.path, part["file"])
-            try:
-                data = files.read(name)
-                table = pq.read_table(io.BytesIO(data), columns=wanted)
-            except FileNotFoundError:
-                raise UserError(f"{name}: part of the manifest is missing; make the manifest again") from None
-            except pa.ArrowException as error:
-                raise UserError(f"{name}: not readable as Parquet ({error}); make the manifest again") from None
-            if wanted is not None and (lacking := set(wanted) - set(table.column_names)):
-                raise UserError(f"{self.path}: has no column {min(lacking)!r}")
-            yield table
+        names = [files.join(self.path, part["file"]) for part in self.info["parts"]]
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self._part, names[0], wanted) if names else None
+            for following in [*names[1:], None]:
+                if ahead:
+                    part = ahead.result()
+                    ahead = pool.submit(self._part, following, wanted) if following else None
+                    yield part
+
+    def _part(self, name: str, wanted: list[str] | None) -> pa.Table:
+        try:
+            source = io.BytesIO(files.read(name)) if files.is_url(name) else name  # of a local one what is wanted only
+            table = pq.ParquetFile(source).read(columns=wanted)
+        except FileNotFoundError:
+            raise UserError(f"{name}: part of the manifest is missing; make the manifest again") from None
+        except pa.ArrowException as error:
+            raise UserError(f"{name}: not readable as Parquet ({error}); make the manifest again") from None
+        if wanted is not None and (lacking := set(wanted) - set(table.column_names)):
+            raise UserError(f"{self.path}: has no column {min(lacking)!r}")
+        return table
 
     @property
     def column_names(self) -> list[str]:
@@ -152,16 +161,19 @@ def _write(
 ) -> Manifest:
     parts: list[dict[str, Any]] = []
     rows, ids, columns = Counter[str](), schema.Ids(), list[str]()
-    for piece in pieces:
-        part = schema.conform(piece)
-        _check_part(path, part, roots, columns)
-        columns = part.column_names
-        ids.add(part.column("pair_id"))
-        rows.update(schema.counts(part))
-        data = parquet_bytes(part)
-        name = _part(len(parts))
-        files.write(files.join(path, name), data)
-        parts.append({"file": name, "rows": part.num_rows, "sha256": _sha256(data)})
+    with ThreadPoolExecutor(1) as pool:  # one part is compressed and written while the next one is made
+        pending: Future[dict[str, Any]] | None = None
+        for index, piece in enumerate(pieces):
+            part = schema.conform(piece)
+            _check_part(path, part, roots, columns)
+            columns = part.column_names
+            ids.add(part.column("pair_id"))
+            rows.update(schema.counts(part))
+            if pending:
+                parts.append(pending.result())
+            pending = pool.submit(_store, path, _part(index), part)
+        if pending:
+            parts.append(pending.result())
     _forget_parts(path, len(parts))
     ids.check()
     if expected_rows is not None and rows["rows"] != expected_rows:
@@ -180,6 +192,12 @@ def _write(
     text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
     files.write(files.join(path, "manifest.json"), text.encode())
     return Manifest(path, info)
+
+
+def _store(path: str, name: str, part: pa.Table) -> dict[str, Any]:
+    data = parquet_bytes(part)
+    files.write(files.join(path, name), data)
+    return {"file": name, "rows": part.num_rows, "sha256": _sha256(data)}
 
 
 def _part(index: int) -> str:

@@ -12,9 +12,9 @@ from manifests.errors import UserError
 
 @dataclass(frozen=True)
 class PairSet:
-    """One set of pairs within a dataset: two path patterns, and the facts that its rows share."""
+    """One set of pairs within a dataset: path patterns of both sides (or of one), and the facts that its rows share."""
 
-    gt: str
+    gt: str | None = None
     lq: str | None = None
     subtask: str = ""
     split: str | None = None

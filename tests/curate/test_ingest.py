@@ -1,13 +1,16 @@
 """Ingest: folders become manifests, and what is wrong with a file stands in its row."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
 
 from curate import layouts
+from curate.filter import filter as filter_
 from curate.ingest import ingest
 from curate.merge import merge
+from curate.report import report
 from curate.retry import retry
 from manifests import images, table
 from manifests.errors import UserError
@@ -34,6 +37,18 @@ def test_gt_only_folder(hazy, tmp_path):
     done = ingest(str(hazy), str(tmp_path / "m"), gt="clear/{id}.png", task="clean", dataset="mine")
     assert done.rows["kept"] == 6
     assert {row["lq_path"] for row in rows_of(done)} == {None}
+
+
+def test_photographs_to_be_restored_without_gt_pass_through_the_stages(photographs, save, tmp_path):
+    for index, pixels in enumerate(photographs.values()):
+        save(f"d/{index}.png", pixels)
+    first = ingest(str(tmp_path / "d"), str(tmp_path / "m"), layout="RealPhoto60", score=["entropy"])
+    assert first.rows == {"rows": 6, "kept": 6, "dropped": 0, "error": 0}
+    filtered = filter_(first.path, str(tmp_path / "f"), minimum={"entropy": 99}, iqa=["entropy"])
+    assert filtered.rows == first.rows  # there is no GT to be judged
+    assert {row["gt_path"] for row in rows_of(filtered)} == {None}
+    assert all(row["lq.width"] == 384 and row["group"] for row in rows_of(filtered))
+    assert os.path.getsize(report(filtered.path)) > 1000
 
 
 def test_same_bytes_for_any_worker_count_and_place(hazy, tmp_path):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from curate import cli, layouts
 from curate.ingest import ingest
 
-# layout -> pairs of (LQ, GT); None for a photograph alone
+# layout -> pairs of (LQ, GT); None for a photograph alone, or for one to be restored that has no GT
 TREES = {
     "ITS": [("hazy/1_1_0.90179.png", "clear/1.png"), ("hazy/1_2_0.97842.png", "clear/1.png")],
     "OTS": [("hazy/0005_0.8_0.04.jpg", "clear/0005.jpg")],
@@ -77,6 +77,15 @@ TREES = {
         ("01Blur/LQ/0001.png", "01Blur/GT/0001.png"),
         ("20Lowlight_Noise_JPEG/LQ/1451.png", "20Lowlight_Noise_JPEG/GT/1451.png"),
     ],
+    "FoundIR": [("02Blur_Noise/LQ/0001.png", "02Blur_Noise/GT/0001.png")],
+    "SID": [
+        ("Sony/short/00001_00_0.1s.png", "Sony/long/00001_00_10s.png"),
+        ("Sony/short/00001_01_0.04s.png", "Sony/long/00001_00_10s.png"),
+        ("Sony/short/10003_00_0.1s.png", "Sony/long/10003_00_10s.png"),
+        ("Sony/short/20001_00_0.04s.png", "Sony/long/20001_00_10s.png"),
+    ],
+    "RealPhoto60": [("RealPhoto60/01.png", None)],
+    "RealDeg": [("film/01.png", None), ("old photo/a.jpg", None)],
 }  # fmt: skip
 FORMATS = {"tif": "TIFF", "jpg": "JPEG", "JPG": "JPEG", "PNG": "PNG", "png": "PNG", "bmp": "BMP"}
 

@@ -26,7 +26,7 @@ def tree(save, photographs, tmp_path):
     [
         (["01_hazy.png", "01_GT.png", "02_hazy.png", "02_GT.png"], "NH-HAZE"),
         (["our485/low/2.png", "our485/high/2.png", "eval15/low/1.png", "eval15/high/1.png"], "LOL"),
-        (["01Blur/LQ/0001.png", "01Blur/GT/0001.png", "readme.png"], "FoundIR-test"),
+        (["all/synthetic/a.jpg", "all/gt/a.jpg", "readme.png"], "Snow100K"),
         (["train/train_blur/000/00000000.png", "train/train_sharp/000/00000000.png"], "REDS"),
     ],
 )
@@ -37,6 +37,8 @@ def test_auto_finds_the_layout(tree, paths, name):
 def test_auto_explains_why_none_or_several_fit(tree, tmp_path):
     with pytest.raises(UserError, match=r"fits .*HQ-NightRain.* equally well; name one with --layout"):
         best_layout(tree("input/1.png", "target/1.png"))
+    with pytest.raises(UserError, match=r"fits .*FoundIR, FoundIR-test.* equally well"):
+        best_layout(tree("01Blur/LQ/0001.png", "01Blur/GT/0001.png"))
     with pytest.raises(UserError, match="no layout explains its 7 images"):
         best_layout(tree("a/b/1.png", "a/b/2.png", "a/c/3.png", "x/y/4.png", "x/y/5.png"))
 
