@@ -1,8 +1,10 @@
 """Fused ingest + signals + identify against plain decoding of the same files: `python -m benchmarks.curate`.
 
 The bound is what nobody can avoid: reading and decoding every file once with libjpeg-turbo (simplejpeg). Both run on
-the same files in alternation, one thread each, in this process and then in two; the ratio is what counts. The two Dask
-workers are started anew for every run, as a user's are; the two decoding processes stand ready.
+the same files in alternation, one thread each, in this process and then in two; the ratio is what counts. The Dask
+workers are started anew for every run, as a user's are; the two decoding processes stand ready. `--cleanvision PYTHON`
+names the interpreter of an environment of its own that has cleanvision, which then looks for its default issues in
+the same files with two processes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +26,16 @@ import simplejpeg
 from PIL import Image
 
 TARGET = 2.0  # times the cost of plain decoding
+SCALING, FASTER = 1.8, 10.0
+PEER = """
+import sys, time
+from cleanvision import Imagelab
+if __name__ == "__main__":
+    lab = Imagelab(data_path=sys.argv[1])
+    start = time.perf_counter()
+    lab.find_issues(n_jobs=2, verbose=False)
+    print(time.perf_counter() - start)
+"""
 SIZE = (1640, 1232)  # pixels, width and height: 2 MP
 
 
@@ -31,11 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer files and rounds, under a minute")
     parser.add_argument("--photos", help="folder of photographs; default: mosaics of scikit-image's, 2 MP")
+    parser.add_argument("--cleanvision", metavar="PYTHON", help="interpreter of an environment that has cleanvision")
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = options.photos or _mosaics(os.path.join(folder, "photos"), 60 if options.quick else 600)
-        figures = _measure(source, folder, rounds=3 if options.quick else 5)
+        source = options.photos or _mosaics(os.path.join(folder, "photos"), 60 if options.quick else 2000)
+        figures = _measure(source, folder, rounds=3, peer=options.cleanvision)
     _print(figures)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
@@ -66,7 +80,16 @@ def _decode(paths: Sequence[str]) -> int:
     return len(paths)
 
 
-def _measure(source: str, folder: str, rounds: int) -> list[dict[str, object]]:
+def _peer(python: str, source: str, folder: str) -> float:
+    """Seconds that cleanvision takes to look at the files."""
+    script = os.path.join(folder, "peer.py")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(PEER)
+    done = subprocess.run([python, script, source], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def _measure(source: str, folder: str, rounds: int, peer: str | None) -> list[dict[str, object]]:
     from curate.ingest import ingest
     from manifests.images import SUFFIXES
 
@@ -90,6 +113,7 @@ def _measure(source: str, folder: str, rounds: int) -> list[dict[str, object]]:
             "ingest": lambda: fused(0),
             "fused": lambda: fused(0, **everything),
             "decode 2": lambda: list(pool.map(_decode, halves)),
+            "fused 1": lambda: fused(1, **everything),
             "fused 2": lambda: fused(2, **everything),
         }
         for warm in ("decode 2", "fused"):
@@ -102,15 +126,22 @@ def _measure(source: str, folder: str, rounds: int) -> list[dict[str, object]]:
     def ratio(one: str, other: str) -> float:
         return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
 
-    one, two = ratio("fused", "decode"), ratio("fused 2", "decode 2")
+    one, two, scaling = ratio("fused", "decode"), ratio("fused 2", "decode 2"), ratio("fused 1", "fused 2")
     speed = {name: len(paths) / statistics.median(taken) for name, taken in seconds.items()}
-    return [
+    figures = [
         _figure("plain decoding (simplejpeg), 1 process", speed["decode"], "images/s"),
         _figure("ingest alone", ratio("ingest", "decode"), "x the time of plain decoding"),
         _figure("ingest + signals + identify, 1 process", one, "x the time of plain decoding", TARGET, one <= TARGET),
         _figure("the same, 2 workers, their start included", two, "x decoding in 2 processes", TARGET, two <= TARGET),
         _figure("ingest + signals + identify, 2 workers", speed["fused 2"], "images/s"),
+        _figure("1 worker -> 2 workers, start included", scaling, "x as fast", SCALING, scaling >= SCALING),
     ]
+    if peer:
+        theirs = len(paths) / _peer(peer, source, folder)
+        faster = speed["fused 2"] / theirs
+        figures.append(_figure("cleanvision, its default issues, 2 processes", theirs, "images/s"))
+        figures.append(_figure("  Equimix, 2 workers", faster, "x as fast", FASTER, faster >= FASTER))
+    return figures
 
 
 def _seconds(function: Callable[[], object]) -> float:

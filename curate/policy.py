@@ -170,7 +170,10 @@ def _share(
         found = worst[name, task]
         rows = np.flatnonzero(use & of_task & (sign * values <= sign * found.limit))  # few: the hashes decide on ties
         keys = _keys(part.column("gt_sha256").take(pa.array(rows)))
-        for row in rows[np.isin(keys, found.keys)].tolist():
+        place = np.searchsorted(found.keys, keys)
+        among = place < len(found.keys)
+        among[among] = found.keys[place[among]] == keys[among]
+        for row in rows[among].tolist():
             value = float(values[row])
             text = f"{name} {value:.4g} is among the worst {share:g} % of {task}"
             one = schema.decision(STAGE, f"worst:{name}", "drop", text, value=value, threshold=found.limit)
