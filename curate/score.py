@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +13,7 @@ import pyarrow.compute as pc
 from curate import engine, scorers
 from curate import reuse as reuse_
 from manifests import files, images, schema
+from manifests.ahead import ahead
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 UNIT_IMAGES = 16
@@ -163,17 +162,8 @@ def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list
 
 def _measure_unit(unit: Sequence[Target], *, request: scorers.Request) -> pa.Table:
     """A row per target. With several threads, images are decoded while the device works; the scores are the same."""
-    if request.threads == 1:
-        return _table([_measure_one(target, _load(target), request) for target in unit], request)
-    with ThreadPoolExecutor(request.threads) as pool:
-        rows, ahead = [], 2 * request.threads
-        loading = deque(pool.submit(_load, target) for target in unit[:ahead])
-        for index, target in enumerate(unit):
-            loaded = loading.popleft().result()
-            if index + ahead < len(unit):
-                loading.append(pool.submit(_load, unit[index + ahead]))
-            rows.append(_measure_one(target, loaded, request))
-    return _table(rows, request)
+    loaded = ahead(_load, unit, request.threads, 2 * request.threads) if request.threads > 1 else map(_load, unit)
+    return _table([_measure_one(target, one, request) for target, one in zip(unit, loaded, strict=True)], request)
 
 
 def _broken(unit: Sequence[Target], reason: str, *, request: scorers.Request) -> pa.Table:

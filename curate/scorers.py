@@ -12,7 +12,7 @@ from typing import Any
 from manifests import files, images, metrics
 from manifests.errors import UserError
 
-SIGNALS_VERSION = 2
+SIGNALS_VERSION = 3
 _PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
 
 

@@ -9,8 +9,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from PIL import Image as PILImage
 
 from curate import engine
 from manifests import files, images, schema
+from manifests.ahead import ahead
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
@@ -29,7 +29,8 @@ VERSION = 1
 SPLITS = ("train", "ref", "test")
 PLACES = ("sample_offset", "sample_size", "lq_offset", "lq_size", "gt_offset", "gt_size")
 BLOCK = tarfile.BLOCKSIZE
-AHEAD = 4  # samples that are read and checked while others are written
+THREADS, AHEAD = 2, 6  # read and check samples while others are written
+SYNC = 64 << 20  # bytes
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 SHOWN_OTHERWISE = {"icc_profile", "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 LATE = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # the same where a PNG has it after its pixels
@@ -172,14 +173,17 @@ def _write_shard(one: Shard, *, output: str) -> pa.Table:
     """Write one tar; returns where each of its samples lies, or why it is not there. No sample: no tar."""
     local = not files.is_url(output)
     draft = files.join(engine.work_folder(output), one.path.replace("/", "-"))
-    with open(draft, "w+b") if local else tempfile.TemporaryFile() as tar:
-        end, rows = 0, []
-        for sample, loaded in _loaded(one.samples):
+    with open(draft, "w+b") if local else tempfile.TemporaryFile() as tar, ThreadPoolExecutor(1) as disk:
+        end, synced, rows = 0, 0, []
+        for sample, loaded in zip(one.samples, ahead(_load, one.samples, THREADS, AHEAD), strict=True):
             rows.append(_place(tar, end, sample, loaded, one.path))
             end += rows[-1].get("sample_size", 0)
+            if end - synced >= SYNC:  # so that little is left for the disk to do at the end
+                synced = end
+                disk.submit(os.fsync, tar.fileno())
         tar.write(bytes(2 * BLOCK + -(end + 2 * BLOCK) % tarfile.RECORDSIZE))
         tar.flush()
-        os.fsync(tar.fileno())
+        disk.submit(os.fsync, tar.fileno()).result()
         if any("shard" in row for row in rows):
             _publish(draft if local else tar, files.join(output, one.path))
     kinds = {"pair_id": pa.string(), "shard": pa.string(), "problem": pa.string(), **dict.fromkeys(PLACES, pa.int64())}
@@ -200,17 +204,6 @@ def _publish(draft: str | IO[bytes], target: str) -> None:
 
 
 Loaded = dict[str, tuple[str, bytes]]  # lq, gt -> extension and bytes
-
-
-def _loaded(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Loaded | str]]:
-    """Each sample with its images, or why they cannot be had; the next ones are read and checked meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead = deque(pool.submit(_load, sample) for sample in samples[:AHEAD])
-        for index, sample in enumerate(samples):
-            loaded = ahead.popleft().result()
-            if index + AHEAD < len(samples):
-                ahead.append(pool.submit(_load, samples[index + AHEAD]))
-            yield sample, loaded
 
 
 def _load(sample: Sample) -> Loaded | str:

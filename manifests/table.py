@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests import files, locks, schema
+from manifests.ahead import ahead
 from manifests.errors import UserError
 
 PART_ROWS = 50_000
@@ -54,13 +55,7 @@ class Manifest:
         """The parts, one Arrow table each; the next one is read while the caller works on this one."""
         wanted = None if columns is None else list(columns)
         names = [files.join(self.path, part["file"]) for part in self.info["parts"]]
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self._part, names[0], wanted) if names else None
-            for following in [*names[1:], None]:
-                if ahead:
-                    part = ahead.result()
-                    ahead = pool.submit(self._part, following, wanted) if following else None
-                    yield part
+        yield from ahead(lambda name: self._part(name, wanted), names)
 
     def _part(self, name: str, wanted: list[str] | None) -> pa.Table:
         try:

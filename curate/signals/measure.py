@@ -19,7 +19,7 @@ from manifests import images
 Gray = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float32]
 WINDOW = 1536  # pixels a side: fine structure of larger images is measured in their centre
-SCANNED = 3 << 17  # pixels: of a larger window every second, third, ... strip is looked at
+SCANNED = 3 << 16  # pixels: of a larger window every second, third, ... strip is looked at
 BLOCK = 16
 STRIP = 8 * BLOCK  # rows at a time: they stay in the processor's cache
 TILE = 256  # pixels a side of the spectrum, taken where most detail is
@@ -171,11 +171,11 @@ def blockiness(gray: Gray, turned: bool = False) -> float:
     """How much larger steps across columns (`turned`: rows) are on the best 8-pixel grid than beside it, minus 1."""
     if min(gray.shape) < 32:
         return 0.0
-    step = max(1, gray.shape[turned] // 160)
+    step = max(1, gray.shape[turned] // 96)
     lines = cv2.transpose(np.ascontiguousarray(gray[:, ::step])) if turned else np.ascontiguousarray(gray[::step])
     third = cv2.filter2D(lines, cv2.CV_16S, THIRD)  # a step stands out of smooth shading in it
     third = np.minimum(np.abs(third, out=third), 24)
-    profile = third.sum(axis=0, dtype=np.uint16)[2:-2]  # of fewer than 320 lines: 7 680 at most
+    profile = third.sum(axis=0, dtype=np.uint16)[2:-2]  # of fewer than 192 lines: 4 608 at most
     phases = profile[: profile.size // 8 * 8].reshape(-1, 8).mean(axis=0)
     others = float(np.median(phases))
     return min(float(phases.max()) / others - 1, 10.0) if others > 1e-3 * len(third) else 0.0
