@@ -54,6 +54,9 @@ DASK = {
 }
 
 
+CONNECT = 10  # seconds
+
+
 @dataclass(frozen=True)
 class Execution:
     """Where units are worked on, and when to give up.
@@ -266,7 +269,12 @@ def _in_cluster(
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK))
         if execution.address:
-            client = stack.enter_context(Client(execution.address))
+            try:
+                client = stack.enter_context(Client(execution.address, timeout=CONNECT))
+            except (OSError, ValueError, ImportError) as error:
+                raise UserError(
+                    f"--dask-address {execution.address}: no Dask scheduler answers there ({type(error).__name__})"
+                ) from None
         else:
             cluster = LocalCluster(
                 n_workers=min(execution.workers, len(todo)),

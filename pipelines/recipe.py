@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -22,7 +23,23 @@ class Step(BaseModel):
 
     def references(self) -> list[str]:
         """Names of the earlier steps that this one reads."""
-        return [value[1:] for value in self.params.values() if isinstance(value, str) and value.startswith("@")]
+        values = [one for value in self.params.values() for one in (value if isinstance(value, list) else [value])]
+        return [value[1:] for value in values if is_reference(value)]
+
+    def resolved(self, places: Mapping[str, str]) -> dict[str, Any]:
+        """The parameters with every reference, also those in lists, replaced by where that step's output is."""
+
+        def place(value: Any) -> Any:
+            if isinstance(value, list):
+                return [place(one) for one in value]
+            return places[value[1:]] if is_reference(value) else value
+
+        return {name: place(value) for name, value in self.params.items()}
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a parameter stands for an earlier step's output."""
+    return isinstance(value, str) and value.startswith("@")
 
 
 class Recipe(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any
 
 from manifests import files
 from manifests.errors import UserError
-from pipelines.recipe import Recipe, Step
+from pipelines.recipe import Recipe, Step, is_reference
 
 RECORDS = ".pipeline"
 
@@ -31,7 +31,7 @@ STAGES: dict[str, Kind] = {
     **{
         f"curate.{name}": Kind(f"curate.{name}:{name}", "manifest.json")
         for name in (
-            *("ingest", "degrade", "score", "filter", "identify", "caption"),
+            *("ingest", "merge", "degrade", "score", "filter", "identify", "caption"),
             *("dedup", "decontaminate", "split", "shard"),
         )
     },
@@ -54,9 +54,9 @@ def run(recipe: Recipe, output: str, *, say: Callable[[str], None] = lambda text
     for number, step in enumerate(recipe.steps, 1):
         kind = _kind(step)
         place = os.path.join(output, step.name + kind.is_file)
-        params = {k: places[v[1:]] if _is_reference(v) else v for k, v in step.params.items()}
+        params = step.resolved(places)
         _check(step, kind, params)
-        keys[step.name] = key = _fingerprint(step, params, keys)
+        keys[step.name] = key = _fingerprint(step, keys)
         title = f"[{number}/{len(recipe.steps)}] {step.name}: {step.run}"
         if _is_done(output, step, key, place, kind):
             say(f"{title} - unchanged, skipped")
@@ -75,10 +75,6 @@ def _kind(step: Step) -> Kind:
     return STAGES[step.run]
 
 
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("@")
-
-
 def _function(kind: Kind) -> Callable[..., Any]:
     module, _, name = kind.function.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
@@ -94,15 +90,19 @@ def _check(step: Step, kind: Kind, params: Mapping[str, Any]) -> None:
         raise UserError(f"step {step.name!r} ({step.run}): {error}; it takes {known}") from None
 
 
-def _fingerprint(step: Step, params: Mapping[str, Any], keys: Mapping[str, str]) -> str:
+def _fingerprint(step: Step, keys: Mapping[str, str]) -> str:
     """What the step's output depends on: its stage and parameters, the steps it reads, and the folders it is given."""
     given = {name: step.params[name] for name in sorted(step.params)}
     outside = {
-        name: _listing(value)
-        for name, value in params.items()
-        if isinstance(value, str) and not _is_reference(step.params[name]) and os.path.isdir(value)
+        name: [_listing(one) for one in (value if isinstance(value, list) else [value]) if _is_outside(one)]
+        for name, value in step.params.items()
     }
+    outside = {name: listings for name, listings in outside.items() if listings}
     return files.digest([step.run, given, [keys[name] for name in step.references()], outside])
+
+
+def _is_outside(value: Any) -> bool:
+    return isinstance(value, str) and not is_reference(value) and os.path.isdir(value)
 
 
 def _listing(folder: str) -> list[list[Any]]:

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-COMMANDS = ("ingest", "merge", "degrade", "score", "filter", "identify", "caption", "split", "shard", "report")
+COMMANDS = (
+    *("ingest", "layouts", "retry", "merge", "degrade", "score", "filter", "identify", "caption", "split", "shard"),
+    *("report", "dedup", "decontaminate", "explain", "diff"),
+)
 
 
 def test_every_command_has_an_example(command):

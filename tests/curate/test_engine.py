@@ -32,6 +32,25 @@ def test_results_come_in_the_order_of_the_units(tmp_path):
         assert [t.column("n").to_pylist() for t in found] == [[9], [1], [4]]
 
 
+@pytest.mark.slow
+def test_a_cluster_that_runs_already_can_be_used(tmp_path, capsys):
+    from dask.distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+        options = {"fingerprint": "x", "label": "t"}
+        execution = engine.Execution(address=cluster.scheduler_address)
+        found = engine.run_units(str(tmp_path / ".work"), [3, 1], square, execution=execution, **options)
+        assert cluster.scheduler_info["workers"]  # it is left running
+    assert [t.column("n").to_pylist() for t in found] == [[9], [1]]
+    assert "Dask dashboard: http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(tmp_path):
+    execution = engine.Execution(address="tcp://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"--dask-address tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
+        engine.run_units(str(tmp_path / ".work"), [3], square, fingerprint="x", label="t", execution=execution)
+
+
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     done = []
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from manifests import table
 from manifests.errors import UserError
 from pipelines import recipe, runner
 from pipelines.photos import PHOTOGRAPHS, photos
@@ -53,6 +54,25 @@ def test_photographs_are_copied_and_keep_scenes_together(tmp_path):
     photos(str(tmp_path / "p"))
     assert set(files(tmp_path / "p")) == set(PHOTOGRAPHS)
     assert sorted(os.listdir(tmp_path / "p" / "motorcycle")) == ["left.png", "right.png"]
+
+
+def test_a_list_may_hold_several_outputs(tmp_path):
+    chain = (
+        CHAIN.partition("  - {name: pairs")[0]
+        + """
+  - name: other
+    run: curate.ingest
+    with: {folder: "@photos", gt: "{scene}/{id}.*", task: clean, dataset: other}
+  - {name: both, run: curate.merge, with: {manifests: ["@clean", "@other"]}}
+  - {name: rest, run: curate.decontaminate, with: {manifest: "@both", against: ["@other"]}}
+"""
+    )
+    (tmp_path / "c.yaml").write_text(chain)
+    run(str(tmp_path / "c.yaml"), tmp_path / "o")
+    rows = table.read(str(tmp_path / "o" / "rest")).rows
+    assert rows["rows"] == 2 * table.read(str(tmp_path / "o" / "clean")).rows["rows"]
+    assert rows["dropped"] == rows["rows"]
+    assert all("skipped" in line for line in run(str(tmp_path / "c.yaml"), tmp_path / "o"))
 
 
 def test_unchanged_steps_are_skipped_and_changed_ones_made_anew(small, tmp_path):
