@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import hamming
 from manifests import schema
+from manifests.table import Manifest
 
 NEAR = 4  # bits of 64; Zauner 2010 and the practice of dataset dedup put re-encodings and resizes below 6
 
@@ -80,3 +83,21 @@ def assign_groups(table: pa.Table) -> pa.Table:
         name[root] = min(candidate, name.get(root, candidate))
     filled = [group if group is not None else name[sets.find(i)][1] for i, group in enumerate(groups)]
     return schema.set_column(table, "group", filled, pa.string())
+
+
+def join_groups(base: Manifest, new: pa.Table) -> pa.Table:
+    """`new` with every null `group` filled; its rows join the groups of the rows of `base` that they are near to."""
+    names = ["group", "gt_sha256", "phash", "dataset", "gt_path", "lq_path"]
+    contents, looks = new.column("gt_sha256"), pc.unique(new.column("phash")).drop_null()
+    wanted = hamming.numbers(looks.to_pylist())
+    near = []
+    for part in base.parts(names):
+        found = pc.fill_null(pc.is_in(part.column("gt_sha256"), pc.unique(contents)), False).to_numpy().astype(bool)
+        there = np.flatnonzero(pc.is_valid(part.column("phash")).to_numpy())
+        hashes = schema.hex_digits(part.column("phash").drop_null().combine_chunks(), 16)[:, 0]
+        for rows, _, _ in hamming.pairs_between(hashes, wanted, NEAR):
+            found[there[rows]] = True
+        near.append(part.filter(pa.array(found)))
+    both = pa.concat_tables([*near, new.select(names)], promote_options="default")
+    groups = assign_groups(both).column("group").slice(both.num_rows - new.num_rows)
+    return schema.set_column(new, "group", groups)

@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from curate import engine, identify, layouts, scorers
 from curate import reuse as reuse_
-from curate.clusters import assign_groups
+from curate.clusters import assign_groups, join_groups
 from curate.layouts import Layout, PairSet
 from curate.patterns import Pattern, pair
 from manifests import files, images, schema
 from manifests.errors import UserError
-from manifests.table import Manifest, read, refuse_existing, stage_entry, write
+from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
 
 UNIT_ROWS = 32
 VERSION = 1
@@ -126,16 +126,14 @@ def _check_root(base: Manifest, name: str, folder: str) -> None:
         raise UserError(f"{base.path}: its dataset {name!r} lies at {root}; give this one another name with --dataset")
 
 
-def _appended(base: Manifest, new: pa.Table) -> Iterator[pa.Table]:
-    """The parts of `base`, then the new rows, all with the columns of both; new rows join the groups of old ones."""
-    names = ["group", "gt_sha256", "phash", "dataset", "gt_path", "lq_path"]
-    both = pa.concat_tables([base.table(names), new.select(names)], promote_options="default")
-    groups = assign_groups(both).column("group").slice(base.rows["rows"])
-    new = schema.conform(schema.set_column(new, "group", groups))
-    kinds = {field.name: field.type for field in new.schema}
-    for part in base.parts():
-        kinds |= {field.name: field.type for field in part.schema}
-        yield schema.with_columns(part, kinds)
+def _appended(base: Manifest, new: pa.Table) -> Iterator[pa.Table | Part]:
+    """The parts of `base`, then the new rows, all with the columns of both; parts that need none are not even read."""
+    new = schema.conform(join_groups(base, new))
+    kinds = {field.name: field.type for field in (*new.schema, *base.schema)}
+    if set(new.column_names) <= set(base.column_names):
+        yield from base.whole()
+    else:
+        yield from (schema.with_columns(part, kinds) for part in base.parts())
     yield schema.with_columns(new, kinds)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from manifests import files, schema
 from manifests.errors import UserError
-from manifests.table import Manifest, read, refuse_existing, stage_entry, write
+from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 
@@ -31,23 +33,45 @@ def merge(manifests: Sequence[str], output: str = "merged") -> Manifest:
                     f"{source.path}: dataset {name!r} lies at {root}, but at {roots[name]} for an earlier manifest; "
                     "ingest one of them under another --dataset name"
                 )
-    tables = [source.table() for source in sources]
-    unique, seen = [], dict[str, tuple[str, int]]()
-    for source, table in zip(sources, tables, strict=True):
-        keep = []
-        contents = [table.column(n).to_pylist() for n in ("pair_id", "gt_sha256", "lq.sha256")]
-        for index, (pair_id, gt, lq) in enumerate(zip(*contents, strict=True)):
-            content = files.digest([gt, lq])
-            earlier = seen.setdefault(pair_id, (content, id(table)))
-            if earlier[0] != content:
-                raise UserError(f"{source.path}: pair {pair_id} has other content than in an earlier manifest")
-            if earlier[1] == id(table):
-                keep.append(index)
-        unique.append(table.take(pa.array(keep, pa.int64())))
-    table = schema.conform(pa.concat_tables(unique, promote_options="default"))
+    repeated = _repeated(sources)
     stages = list({files.digest(stage): stage for source in sources for stage in source.stages}.values())
     stage = stage_entry("merge", VERSION, {}, sources)
-    return write(output, table, roots=roots, stages=[*stages, stage], expected_rows=len(seen))
+    count = sum(source.rows["rows"] for source in sources) - sum(times - 1 for times in repeated.values())
+    return write(output, _parts(sources, repeated), roots=roots, stages=[*stages, stage], expected_rows=count)
+
+
+def _repeated(sources: Sequence[Manifest]) -> dict[str, int]:
+    """pair_id -> in how many manifests it stands, where these are several. Raises UserError when they differ on it."""
+    seen, repeated = set[str](), Counter[str]()
+    for source in sources:
+        for part in source.parts(["pair_id"]):
+            ids = part.column("pair_id").to_pylist()
+            repeated.update(seen.intersection(ids))
+            seen.update(ids)
+    contents: dict[str, tuple[Any, ...]] = {}
+    for source in sources if repeated else ():
+        for part in source.parts(["pair_id", "gt_sha256", "lq.sha256"]):
+            for pair_id, *content in zip(*(column.to_pylist() for column in part.columns), strict=True):
+                if pair_id in repeated and contents.setdefault(pair_id, tuple(content)) != tuple(content):
+                    raise UserError(f"{source.path}: pair {pair_id} has other content than in an earlier manifest")
+    return {pair_id: times + 1 for pair_id, times in repeated.items()}
+
+
+def _parts(sources: Sequence[Manifest], repeated: Collection[str]) -> Iterator[pa.Table | Part]:
+    """The rows of all, with the columns of all; parts that are whole already are not read."""
+    kinds = {field.name: field.type for source in reversed(sources) for field in source.schema}
+    taken = set[str]()
+    for source in sources:
+        if not repeated and set(source.column_names) == set(kinds):
+            yield from source.whole()
+            continue
+        for part in source.parts():
+            ids = part.column("pair_id").to_pylist()
+            first = [pair_id not in taken for pair_id in ids]
+            taken.update(set(ids).intersection(repeated))
+            rest = part if all(first) else part.filter(pa.array(first))
+            if rest.num_rows or not ids:
+                yield schema.with_columns(rest, kinds)
 
 
 def _same_place(a: str, b: str) -> bool:

@@ -86,6 +86,19 @@ def write(path: str, data: bytes) -> None:
         raise
 
 
+def copy(source: str, target: str) -> None:
+    """Copy a file that is never changed again; on one disk that is another name for it."""
+    if not (is_url(source) or is_url(target)):
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        Path(target).unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another disk, or one without links
+            pass
+    write(target, read(source))
+
+
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
     if not is_url(path):

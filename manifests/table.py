@@ -69,6 +69,16 @@ class Manifest:
             raise UserError(f"{self.path}: has no column {min(lacking)!r}")
         return table
 
+    def whole(self) -> list[Part]:
+        """The parts, unread: `write` takes them over as they are."""
+        return [Part(self, info) for info in self.info["parts"]]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of all columns."""
+        name = files.join(self.path, self.info["parts"][0]["file"])
+        return pq.read_schema(io.BytesIO(files.read(name)) if files.is_url(name) else name)
+
     @property
     def column_names(self) -> list[str]:
         """Names of all columns."""
@@ -85,6 +95,23 @@ class Manifest:
         if root is None:
             raise UserError(f"{self.path}: dataset {dataset!r} has no entry in 'roots' of manifest.json")
         return files.join(root, path)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a manifest that another one takes over unchanged: no row of it is decoded but ids and counts."""
+
+    manifest: Manifest
+    info: Mapping[str, Any]
+
+    def facts(self) -> pa.Table:
+        """The columns that the writer checks."""
+        return self.manifest._part(self.place, ["pair_id", "dataset", "status"])
+
+    @property
+    def place(self) -> str:
+        """Its file."""
+        return files.join(self.manifest.path, self.info["file"])
 
 
 def read(path: str) -> Manifest:
@@ -125,14 +152,14 @@ def stage_entry(stage: str, version: int, params: Mapping[str, Any], inputs: Seq
 
 def write(
     path: str,
-    table: pa.Table | Iterable[pa.Table],
+    table: pa.Table | Iterable[pa.Table | Part],
     *,
     roots: Mapping[str, str],
     stages: Sequence[Mapping[str, Any]],
     expected_rows: int | None = None,
     part_rows: int = PART_ROWS,
 ) -> Manifest:
-    """Write `table`, or a stream of tables with the same columns, as the manifest `path`.
+    """Write `table`, or a stream of tables (or parts of other manifests) with the same columns, as the manifest `path`.
 
     `roots` are where the datasets lie as the caller sees them; local ones are stored relative to `path`.
     `stages` is the lineage, the stage that made this table last. `expected_rows` is what that stage declared:
@@ -149,7 +176,7 @@ def write(
 
 def _write(
     path: str,
-    pieces: Iterable[pa.Table],
+    pieces: Iterable[pa.Table | Part],
     roots: Mapping[str, str],
     stages: Sequence[Mapping[str, Any]],
     expected_rows: int | None,
@@ -159,14 +186,15 @@ def _write(
     with ThreadPoolExecutor(1) as pool:  # one part is compressed and written while the next one is made
         pending: Future[dict[str, Any]] | None = None
         for index, piece in enumerate(pieces):
-            part = schema.conform(piece)
-            _check_part(path, part, roots, columns)
-            columns = part.column_names
+            part = piece.facts() if isinstance(piece, Part) else schema.conform(piece)
+            names = piece.manifest.column_names if isinstance(piece, Part) else part.column_names
+            _check_part(path, part, names, roots, columns or names)
+            columns = names
             ids.add(part.column("pair_id"))
             rows.update(schema.counts(part))
             if pending:
                 parts.append(pending.result())
-            pending = pool.submit(_store, path, _part(index), part)
+            pending = pool.submit(_store, path, _part(index), piece if isinstance(piece, Part) else part)
         if pending:
             parts.append(pending.result())
     _forget_parts(path, len(parts))
@@ -189,7 +217,10 @@ def _write(
     return Manifest(path, info)
 
 
-def _store(path: str, name: str, part: pa.Table) -> dict[str, Any]:
+def _store(path: str, name: str, part: pa.Table | Part) -> dict[str, Any]:
+    if isinstance(part, Part):
+        files.copy(part.place, files.join(path, name))
+        return {**part.info, "file": name}
     data = parquet_bytes(part)
     files.write(files.join(path, name), data)
     return {"file": name, "rows": part.num_rows, "sha256": _sha256(data)}
@@ -206,16 +237,21 @@ def _forget_parts(path: str, first: int) -> None:
         first += 1
 
 
-def _pieces(table: pa.Table | Iterable[pa.Table], part_rows: int) -> Iterator[pa.Table]:
+def _pieces(table: pa.Table | Iterable[pa.Table | Part], part_rows: int) -> Iterator[pa.Table | Part]:
     """Tables of at most `part_rows` rows; at least one, so that an empty manifest has its columns."""
     for one in [table] if isinstance(table, pa.Table) else table:
+        if isinstance(one, Part):
+            yield one
+            continue
         for start in range(0, max(one.num_rows, 1), part_rows):
             yield one.slice(start, part_rows)
 
 
-def _check_part(path: str, part: pa.Table, roots: Mapping[str, str], columns: Sequence[str]) -> None:
-    if columns and part.column_names != columns:
-        other = set(columns) ^ set(part.column_names)
+def _check_part(
+    path: str, part: pa.Table, names: Sequence[str], roots: Mapping[str, str], columns: Sequence[str]
+) -> None:
+    if list(names) != list(columns):
+        other = set(columns) ^ set(names)
         raise UserError(f"{path}: column {min(other)!r} is in some parts only")
     if lost := set(pc.unique(part.column("dataset")).to_pylist()) - set(roots):
         raise UserError(f"{path}: dataset {min(map(str, lost))!r} has no root")
