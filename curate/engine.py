@@ -47,6 +47,9 @@ def chosen(table: pa.Table, all_rows: bool) -> list[bool]:
 DASK = {
     "distributed.scheduler.allowed-failures": 0,  # a unit that a worker died of is worked on apart, not again
     "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",  # these look after themselves ten to fifty times a second
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
     # Dask also has its workers give memory back after every image, which makes decoding a third slower.
     "distributed.nanny.pre-spawn-environ": dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1

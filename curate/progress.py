@@ -53,7 +53,7 @@ def bar(label: str, total: int) -> Iterator[Tick]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=total == 0) as shown:
+    with Progress(*columns, console=Console(stderr=True), disable=total == 0, refresh_per_second=4) as shown:
         task = shown.add_task(label, total=total, rate="", failed="")
 
         def tick(rows: int, failed: int = 0) -> None:
