@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mixer import cli_laws
+
 app = typer.Typer(
     name="mixer",
     help="In what proportion to mix tasks: rules, schedules, and worlds to try them in.",
@@ -105,7 +107,7 @@ def replay(
     """
     from mixer.replay import replay as run
 
-    lower = lower_is_better or _split(lower_is_better_for)
+    lower = lower_is_better or split(lower_is_better_for)
     given, weights = _params(eta, params), _weights(initial)
     rows = run(scores, rule, params=given, initial=weights, lower_is_better=lower, output=output)
     typer.echo(f"{output}: {rows[-1]['interval'] + 1} intervals, {len(rows)} rows")
@@ -134,7 +136,7 @@ def step(
 
     from mixer.replay import step as run
 
-    lower = lower_is_better or _split(lower_is_better_for)
+    lower = lower_is_better or split(lower_is_better_for)
     result = run(state, scores, rule, params=_params(eta, params), initial=_weights(initial), lower_is_better=lower)
     typer.echo(json.dumps(result))
 
@@ -157,19 +159,24 @@ def shards(
     typer.echo(f"{output}: {made.intervals} intervals, {len(made.names)} shards")
 
 
+cli_laws.register(app)
+
+
 def _params(eta: float | None, params: list[str] | None) -> dict[str, float]:
-    return ({} if eta is None else {"eta": eta}) | _pairs(params or [], "--set")
+    return ({} if eta is None else {"eta": eta}) | pairs(params or [], "--set")
 
 
 def _weights(initial: list[str] | None) -> dict[str, float] | None:
-    return _pairs(_split(initial), "--initial") if initial else None
+    return pairs(split(initial), "--initial") if initial else None
 
 
-def _split(texts: list[str] | None) -> list[str]:
+def split(texts: list[str] | None) -> list[str]:
+    """The parts between commas."""
     return [one.strip() for text in texts or () for one in text.split(",")]
 
 
-def _pairs(texts: list[str], option: str) -> dict[str, float]:
+def pairs(texts: list[str], option: str) -> dict[str, float]:
+    """NAME=NUMBER texts as a mapping. Raises MixerError for anything else, and for a name that stands twice."""
     from mixer.errors import MixerError
 
     out: dict[str, float] = {}
