@@ -86,6 +86,14 @@ def write(path: str, data: bytes) -> None:
         raise
 
 
+def touch(path: str) -> None:
+    """Make an empty file in a folder that is there. It need not outlive a power cut, so nothing waits for the disk."""
+    if is_url(path):
+        write(path, b"")
+    else:
+        Path(path).touch()
+
+
 def copy(source: str, target: str) -> None:
     """Copy a file that is never changed again; on one disk that is another name for it."""
     if not (is_url(source) or is_url(target)):

@@ -105,7 +105,7 @@ def test_a_law_that_knows_nothing_says_so_and_proposes_the_prior():
     assert not law.informative
     found = optimize(law, prior={"blur": 2, "haze": 1, "noise": 1})
     assert found.weights == pytest.approx({"blur": 0.5, "haze": 0.25, "noise": 0.25})
-    assert "no score better than a constant" in found.reason
+    assert "no score is predicted better than by a constant" in found.reason
     mixed = laws.fit(table_of(weights), scores_of({**losses(weights), "z": rng.normal(size=40)}), "exp")
     assert "left out" in optimize(mixed).reason
 
