@@ -118,7 +118,8 @@ def conform(table: pa.Table) -> pa.Table:
             columns[name] = None
         elif name in table.column_names:
             column = table.column(name).combine_chunks()
-            columns[name] = column if column.type == kind else column.cast(kind)
+            same = column.type == kind and not pa.types.is_list(kind)  # equal lists may differ in their field's name
+            columns[name] = column if same else column.cast(kind)
         else:
             columns[name] = pa.nulls(rows, kind)
     if columns["decisions"].null_count:

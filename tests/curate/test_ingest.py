@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +59,27 @@ def test_same_bytes_for_any_worker_count_and_place(hazy, tmp_path):
     ingest(str(hazy), str(there), workers=2, **PATTERNS)
     for name in ("manifest.json", "part-00000.parquet"):
         assert (here / name).read_bytes() == (there / name).read_bytes()
+
+
+@pytest.mark.parametrize("kept", ["all", "first", "last"])
+def test_a_run_that_goes_on_ends_in_the_same_bytes(hazy, tmp_path, monkeypatch, kept):
+    module = sys.modules["curate.ingest"]
+    monkeypatch.setattr(module, "UNIT_ROWS", 4)
+    ingest(str(hazy), str(tmp_path / "one" / "m"), score=["entropy"], **PATTERNS)
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(module, "write", stop)
+        ingest(str(hazy), str(tmp_path / "two" / "m"), score=["entropy"], **PATTERNS)
+    units = sorted((tmp_path / "two" / "m" / ".work").glob("unit-*.parquet"))
+    assert len(units) == 3
+    for unit in {"all": [], "first": units[1:], "last": units[:-1]}[kept]:
+        unit.unlink()
+    ingest(str(hazy), str(tmp_path / "two" / "m"), score=["entropy"], **PATTERNS)
+    for name in ("manifest.json", "part-00000.parquet"):
+        assert (tmp_path / "one" / "m" / name).read_bytes() == (tmp_path / "two" / "m" / name).read_bytes()
 
 
 def test_every_format_and_any_case_of_the_suffix(photographs, save, tmp_path):
