@@ -176,7 +176,11 @@ def list_images(folder: str) -> list[str]:
 def _walk(folder: str) -> Iterator[str]:
     """All files below a local folder, through links to folders as well, except those that lead back to a parent."""
     parents: dict[str, tuple[str, ...]] = {folder: (os.path.realpath(folder),)}
-    for base, folders, names in os.walk(folder, followlinks=True):
+
+    def unlisted(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); allow it, or move it elsewhere")
+
+    for base, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
         above = parents.pop(base)
         for name in list(folders):
             inner = os.path.join(base, name)

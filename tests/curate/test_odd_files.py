@@ -11,6 +11,7 @@ from curate.ingest import ingest
 from curate.score import score
 from curate.shard import shard
 from curate.split import split
+from manifests.errors import UserError
 
 
 @pytest.fixture
@@ -147,6 +148,21 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path, photographs, 
     (tmp_path / "d" / "linked").symlink_to(tmp_path / "elsewhere")
     done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="**/{id}.png", task="clean")
     assert done.table().column("gt_path").to_pylist() == ["linked/a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tmp_path, photographs, save, monkeypatch):
+    save("d/well.png", photographs["coffee"])
+    save("d/shut/a.png", photographs["coffee"])
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match=r"shut: cannot be listed \(Permission denied\)"):
+        ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="**/{id}.png", task="clean")
 
 
 @pytest.mark.parametrize(
