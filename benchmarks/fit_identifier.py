@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from curate import degradations, identifier
-from curate.signals import measure
+from curate.signals.measure import measure
 from curate.signals.table import SIGNALS
 from manifests import images
 

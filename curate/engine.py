@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import get_all_start_methods
 from typing import TypeVar
 
 import pyarrow as pa
@@ -44,6 +45,7 @@ def chosen(table: pa.Table, all_rows: bool) -> list[bool]:
     return [all_rows or status == "kept" for status in table.column("status").to_pylist()]
 
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 DASK = {
     "distributed.scheduler.allowed-failures": 0,  # a unit that a worker died of is worked on apart, not again
     "distributed.worker.profile.enabled": False,
@@ -51,9 +53,7 @@ DASK = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
     # Dask also has its workers give memory back after every image, which makes decoding a third slower.
-    "distributed.nanny.pre-spawn-environ": dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1
-    ),
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD,
 }
 
 
@@ -87,6 +87,33 @@ class Execution:
                 f"--max-errors {self.max_errors}: give a number of rows, or a share such as 1%", exit_code=2
             )
         return value / 100 * rows if text.endswith("%") else value
+
+
+def warm_up(workers: int, *modules: str) -> None:
+    """Begin what workers wait for longest, their imports, in the background: `modules`, and what every stage needs.
+
+    They happen once, in a fresh process with one thread that knows nothing of this one; worker processes are forked
+    from it. To be called as soon as it is known that there will be workers; does nothing the second time.
+    """
+    if not workers or not _forks():
+        return
+    from multiprocessing import forkserver
+
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    forkserver.set_forkserver_preload(["distributed.nanny", "distributed.worker", "pandas", *modules])
+    os.environ.update(ONE_THREAD)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _forks() -> bool:
+    return "forkserver" in get_all_start_methods()
 
 
 def run_units(
@@ -267,10 +294,12 @@ def _in_cluster(
     if not todo:
         return
     import dask
+    import distributed.utils
     from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
 
+    method = "forkserver" if _forks() else "spawn"
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(DASK))
+        stack.enter_context(dask.config.set({**DASK, "distributed.worker.multiprocessing-method": method}))
         if execution.address:
             try:
                 client = stack.enter_context(Client(execution.address, timeout=CONNECT))
@@ -279,7 +308,10 @@ def _in_cluster(
                     f"--dask-address {execution.address}: no Dask scheduler answers there ({type(error).__name__})"
                 ) from None
         else:
+            warm_up(execution.workers)
+            distributed.utils._forkserver_preload_set = True  # Dask would import a second's worth of packages here
             cluster = LocalCluster(
+                env=os.environ | ONE_THREAD,  # of now, not of when the first process was started
                 n_workers=min(execution.workers, len(todo)),
                 threads_per_worker=1,
                 processes=True,

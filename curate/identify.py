@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from curate import engine, scorers
-from curate.score import measure, params_of, request_for
+from curate.score import execution_for, measure, params_of, request_for
 from manifests import schema
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
@@ -37,7 +37,7 @@ def identify(
     source = read(manifest)
     engine.require_rows(source)
     request = request_for(["signals"], None, "cpu")
-    execution = engine.Execution(workers, dask_address, max_errors)
+    execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution)
     parts = map(scores.join, source.parts())
     tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in parts)

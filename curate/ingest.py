@@ -83,6 +83,7 @@ def ingest(
     pattern that matches nothing, an unknown layout or metric, an existing output, more failed rows than `max_errors`.
     """
     refuse_existing(output)
+    engine.warm_up(0 if dask_address else workers, __name__, "curate.signals.measure")
     listing = list_images(folder)
     chosen = layouts.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
     name = dataset or (chosen.name.lower() if layout else os.path.basename(os.path.abspath(folder).rstrip("/")))

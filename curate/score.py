@@ -80,6 +80,8 @@ def execution_for(
 ) -> engine.Execution:
     """`workers` processes on the CPU, one process for each CUDA device otherwise. Raises UserError for no device."""
     devices = scorers.cuda_devices(request.device)
+    if not dask_address:
+        engine.warm_up(devices or workers, __name__, "curate.signals.measure")
     return engine.Execution(devices or workers, dask_address, max_errors)
 
 

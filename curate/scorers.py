@@ -99,9 +99,9 @@ def measure(
     signals = signal_metrics()
     measured: dict[str, float] = {}
     if any(name in signals for name in request.names):
-        from curate import signals as built_in
+        from curate.signals.measure import measure as measure_signals
 
-        measured = built_in.measure(pixels, luma)
+        measured = measure_signals(pixels, luma)
     for name in request.names:
         value: float | None
         try:

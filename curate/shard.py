@@ -85,6 +85,7 @@ def shard(
     refuse_existing(output)
     if samples_per_shard < 1 or max_size < 1:
         raise UserError(f"samples_per_shard {samples_per_shard}, max_size {max_size}: must be 1 or more", exit_code=2)
+    engine.warm_up(0 if dask_address else workers, __name__)
     source = read(manifest)
     engine.require_rows(source)
     table = source.table()

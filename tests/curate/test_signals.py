@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import degradations, identifier
-from curate.signals import measure
+from curate.signals.measure import measure
 from curate.signals.table import SIGNALS
 from manifests import images
 
