@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mixer.errors import MixerError
+from mixer.tables import Array
 
 TOLERANCE = 1e-12
 ROUNDING = 1e-15
@@ -19,6 +22,12 @@ def normalised(values: Sequence[float]) -> list[float]:
     scaled = [value / largest for value in values]  # the sum of finite values may not be finite
     total = math.fsum(scaled)
     return [value / total for value in scaled]
+
+
+def normalise(weights_SxK: Array) -> Array:
+    """Rows of finite weights >= 0 divided by their sums; a row that sums to 1 but for rounding stays as it is."""
+    total_S = weights_SxK.sum(axis=1, keepdims=True)
+    return np.where(np.abs(total_S - 1.0) <= ROUNDING, weights_SxK, weights_SxK / total_S)
 
 
 def named(weights: Mapping[str, float], tasks: Sequence[str]) -> list[float]:

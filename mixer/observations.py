@@ -1,4 +1,7 @@
-"""What a rule sees at an interval's start: one observation a task. Loop, simulator, replay and step share it."""
+"""What a rule sees at an interval's start: one observation a task. Loop, simulator, replay and step share it.
+
+A score may be missing (no row, None, NaN or infinite): evaluation fails now and then, and training goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from mixer import files
 from mixer.errors import MixerError
+from mixer.tables import Array
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One task at one evaluation. All but the first two may be None; a rule names what it needs.
+    """One task at one evaluation. All but the first may be None; a rule names what it needs.
 
     score: higher is better (lower-is-better metrics are negated on entry), in the metric's own units.
     score_se: its standard error. n: images it is a mean over. train_loss, reference_loss: means since the last one.
@@ -22,7 +28,7 @@ class Observation:
     """
 
     task: str
-    score: float
+    score: float | None = None
     score_se: float | None = None
     n: int | None = None
     train_loss: float | None = None
@@ -38,7 +44,8 @@ COUNTS = ("n", "samples_seen", "task_size")
 def parse(rows: Iterable[Observation | Mapping[str, Any]]) -> list[Observation]:
     """Observations from mappings with Observation's fields (others are refused), numbers as Python's own.
 
-    Raises MixerError for a missing or repeated task, a score that is no finite number, and other impossible values.
+    A score that is no finite number becomes None. Raises MixerError for a missing or repeated task, and for impossible
+    values.
     """
     out = [_checked(asdict(row) if isinstance(row, Observation) else row) for row in rows]
     names = [one.task for one in out]
@@ -48,13 +55,43 @@ def parse(rows: Iterable[Observation | Mapping[str, Any]]) -> list[Observation]:
 
 
 def aligned(rows: Iterable[Observation | Mapping[str, Any]], tasks: Sequence[str]) -> list[Observation]:
-    """The observations in the order of `tasks`; every task must be there, and no other."""
+    """The observations in the order of `tasks`; a task without one has no score. Raises MixerError for other tasks."""
     by_task = {one.task: one for one in parse(rows)}
-    if missing := [task for task in tasks if task not in by_task]:
-        raise MixerError(f"no score for task {missing[0]!r}; every task needs one at every interval")
     if unknown := [task for task in by_task if task not in tasks]:
         raise MixerError(f"unknown task {unknown[0]!r}; the mixture has {', '.join(tasks)}")
-    return [by_task[task] for task in tasks]
+    return [by_task.get(task, Observation(task)) for task in tasks]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The same for S runs at once, as arrays (S, K); fields that were not observed are NaN.
+
+    interval: from 0. weights: of the interval that ends now. initial: of interval 0.
+    """
+
+    interval: int
+    weights: Array
+    initial: Array
+    score: Array
+    score_se: Array
+    n: Array
+    train_loss: Array
+    reference_loss: Array
+    samples_seen: Array
+    task_size: Array
+
+    @property
+    def tasks(self) -> int:
+        """K."""
+        return int(self.weights.shape[1])
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Observation], interval: int, weights_K: Sequence[float], initial_K: Sequence[float]
+    ) -> Seen:
+        """One run's observations, S = 1."""
+        columns = {name: np.array([[getattr(row, name) for row in rows]], float) for name in FIELDS[1:]}
+        return cls(interval, np.array([weights_K], float), np.array([initial_K], float), **columns)
 
 
 def read(path: str, *, lower_is_better: Collection[str] | bool = ()) -> list[dict[str, Any]]:
@@ -74,7 +111,8 @@ def read(path: str, *, lower_is_better: Collection[str] | bool = ()) -> list[dic
         negate = lower_is_better if isinstance(lower_is_better, bool) else one.task in lower_is_better
         known = {name: value for name, value in asdict(one).items() if value is not None}
         place = {} if interval is None else {"interval": interval}
-        out.append({**place, **known, "score": -one.score if negate else one.score})
+        score = -one.score if negate and one.score is not None else one.score
+        out.append({**place, **known, "score": score})
     if not out:
         raise MixerError(f"{path}: has no rows")
     if not isinstance(lower_is_better, bool) and (strangers := set(lower_is_better) - {row["task"] for row in out}):
@@ -88,10 +126,12 @@ def _checked(row: Mapping[str, Any]) -> Observation:
     task = row.get("task")
     if not isinstance(task, str) or not task:
         raise MixerError("an observation has no task")
-    values: dict[str, Any] = {"score": _number(row.get("score"), "score", task)}
+    score = row.get("score")
+    missing = score is None or (isinstance(score, Real) and not isinstance(score, bool) and not math.isfinite(score))
+    values: dict[str, Any] = {} if missing else {"score": _number(score, "score", task)}
     for name in FIELDS[2:]:
         value = row.get(name)
-        if value is not None:
+        if value is not None and not (value != value and name not in COUNTS):  # NaN: not known
             values[name] = _count(value, name, task) if name in COUNTS else _number(value, name, task)
     if values.get("score_se", 0.0) < 0:
         raise MixerError(f"task {task!r}: its score_se is {values['score_se']}, 0 or more is needed")

@@ -40,8 +40,8 @@ def replay(
             state, weights = rules.update(state, seen)
         except MixerError as error:
             raise MixerError(f"{where}interval {interval}: {error}") from None
-        score = {row["task"]: float(row["score"]) for row in seen}
-        out += [{"interval": interval, "task": t, "score": score[t], "weight": weights[t]} for t in tasks]
+        score = {one.task: one.score for one in observations.parse(seen)}
+        out += [{"interval": interval, "task": t, "score": score.get(t), "weight": weights[t]} for t in tasks]
     if output is not None:
         from mixer import schedule
 

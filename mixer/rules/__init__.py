@@ -5,11 +5,13 @@ A module offers
 - ``NEEDS``: the observation fields that it reads beside task and score;
 - ``PARAMETERS``: name -> default;
 - ``TAKES_INITIAL``: whether a person may give the weights of interval 0;
-- ``init(tasks, params) -> memory``: checks the parameters; the keys that the rule adds to the state (JSON);
-- ``update(state, observations) -> (state, weights_K)``: a pure function; observations are in the order of the state's
-  tasks. ``start`` and ``update`` below do the rest: validation, the interval, the weights by task.
+- ``init(tasks, params) -> memory``: checks the parameters; arrays with a leading axis of 1 that the rule remembers;
+- ``update(seen, memory, params) -> (memory, weights_SxK)``: a pure function on arrays, for S independent runs at once
+  (a simulation plays hundreds; a training run is S = 1). Tasks come sorted by name.
 
-The first update of a run is interval 0: its scores are measured before training.
+``start`` and ``update`` below do the rest: validation, JSON, the interval, the weights by task, scores that are missing
+(every weight stays as it was; a module that says ``SEES_MISSING = True`` gets them as NaN instead). The first update of
+a run is interval 0: its scores are measured before training.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from mixer import mixture
 from mixer.errors import MixerError
-from mixer.observations import Observation, aligned
+from mixer.observations import Observation, Seen, aligned
+from mixer.tables import Array
 
 State = dict[str, Any]
 Weights = dict[str, float]
-FRAME = {"rule": str, "params": dict, "tasks": list, "initial": list, "weights": list, "interval": int}
+Memory = dict[str, Array]
+FRAME = {"rule": str, "params": dict, "tasks": list, "initial": list, "weights": list, "interval": int, "memory": dict}
 
 
 class RuleModule(Protocol):
@@ -38,9 +45,9 @@ class RuleModule(Protocol):
     PARAMETERS: Mapping[str, Any]
     TAKES_INITIAL: bool
 
-    def init(self, tasks: Sequence[str], params: Mapping[str, Any]) -> State: ...
+    def init(self, tasks: Sequence[str], params: Mapping[str, Any]) -> Memory: ...
 
-    def update(self, state: Mapping[str, Any], observations: Sequence[Observation]) -> tuple[State, list[float]]: ...
+    def update(self, seen: Seen, memory: Memory, params: Mapping[str, Any]) -> tuple[Memory, Array]: ...
 
 
 def names() -> list[str]:
@@ -63,6 +70,11 @@ def takes_initial(name: str) -> bool:
     return _module(name).TAKES_INITIAL
 
 
+def about(name: str) -> str:
+    """The rule in a line."""
+    return (_module(name).__doc__ or "").split("\n")[0]
+
+
 def start(
     name: str,
     tasks: Sequence[str],
@@ -78,47 +90,106 @@ def start(
     module = _module(name)
     if not tasks or len(set(tasks)) != len(tasks) or not all(isinstance(task, str) and task for task in tasks):
         raise MixerError("a mixture needs one task or more, each named once", exit_code=2)
-    given = {**module.PARAMETERS, **(params or {})}
-    if unknown := set(given) - set(module.PARAMETERS):
-        known = ", ".join(module.PARAMETERS) or "none"
-        raise MixerError(f"rule {name!r} has no parameter {min(unknown)!r}; it has {known}", exit_code=2)
+    given = _params(name, params or {})
     if initial is not None and not module.TAKES_INITIAL:
         takers = ", ".join(one for one in names() if takes_initial(one))
         raise MixerError(f"rule {name!r} sets its own weights; initial ones are for {takers}", exit_code=2)
     weights_K = [1.0 / len(tasks)] * len(tasks) if initial is None else mixture.named(initial, tasks)
+    memory = _kept(begin(name, tasks, given))
     frame = {"rule": name, "params": given, "tasks": list(tasks), "initial": weights_K, "weights": weights_K}
-    return _json({**frame, "interval": 0, **module.init(tasks, given)})
+    return _json({**frame, "interval": 0, "missing": {}, "memory": memory})
 
 
 def update(state: Mapping[str, Any], observations: Iterable[Observation | Mapping[str, Any]]) -> tuple[State, Weights]:
     """The state and weights after one evaluation; pure, the arguments stay as they are.
 
-    observations: one of every task, scores higher-is-better and finite. Returns the new state (JSON) and the weights
-    of the interval that begins now: task -> share, in the order of the state's tasks, sum 1 within 1e-12.
+    observations: of every task, scores higher-is-better; a score that is missing (no row, None, NaN, infinite) is
+    counted in the state's `missing`, and the task keeps its weight. Returns the new state (JSON) and the weights of the
+    interval that begins now: task -> share, in the order of the state's tasks, sum 1 within 1e-12.
     """
     before = checked(state)
-    module, tasks = _module(before["rule"]), before["tasks"]
+    name, tasks = before["rule"], before["tasks"]
     rows = aligned(observations, tasks)
-    for field in module.NEEDS:
-        if lacking := [row.task for row in rows if getattr(row, field) is None]:
-            raise MixerError(f"rule {before['rule']!r} needs {field} of every task; {lacking[0]!r} has none")
-    after, weights_K = module.update(before, rows)
-    after = _json({**after, "weights": weights_K, "interval": before["interval"] + 1})
-    return after, dict(zip(tasks, weights_K, strict=True))
+    lacking = [row.task for row in rows if row.score is None]
+    for field in _module(name).NEEDS if not lacking or _sees_missing(name) else ():
+        if without := [row.task for row in rows if getattr(row, field) is None]:
+            raise MixerError(f"rule {name!r} needs {field} of every task; {without[0]!r} has none")
+    order = sorted(range(len(tasks)), key=tasks.__getitem__)
+    weights_K, initial_K = ([before[key][place] for place in order] for key in ("weights", "initial"))
+    seen = Seen.of([rows[place] for place in order], before["interval"], weights_K, initial_K)
+    try:
+        memory = {key: np.array(value, float)[None] for key, value in before["memory"].items()}
+        memory, weights_SxK = advance(name, seen, memory, before["params"])
+    except KeyError as error:
+        raise MixerError(f"not the state of rule {name!r}: its memory has no {error}") from None
+    weights = dict(zip((tasks[place] for place in order), weights_SxK[0].tolist(), strict=True))
+    missing = {**before["missing"], **{task: before["missing"].get(task, 0) + 1 for task in lacking}}
+    after = {**before, "weights": [weights[task] for task in tasks], "interval": before["interval"] + 1}
+    return {**after, "missing": missing, "memory": _kept(memory)}, {task: weights[task] for task in tasks}
+
+
+def begin(name: str, tasks: Sequence[str], params: Mapping[str, Any], runs: int = 1) -> Memory:
+    """What rule `name` remembers before its first observation, of `runs` runs; `tasks` in any order."""
+    memory = _module(name).init(sorted(tasks), _params(name, params))
+    return {key: np.repeat(value, runs, axis=0) for key, value in memory.items()}
+
+
+def advance(name: str, seen: Seen, memory: Memory, params: Mapping[str, Any]) -> tuple[Memory, Array]:
+    """The memory and weights_SxK of S runs after one evaluation; tasks sorted by name. What `update` calls as well."""
+    module = _module(name)
+    if _sees_missing(name):
+        memory, weights_SxK = module.update(seen, memory, params)
+    else:
+        whole_S = np.asarray(np.isfinite(seen.score).all(axis=1))
+        if not whole_S.any():
+            return memory, seen.weights
+        after, weights_SxK = module.update(seen, memory, params)
+        if not whole_S.all():
+            memory = {key: _where(whole_S, value, memory[key]) for key, value in after.items()}
+            weights_SxK = _where(whole_S, weights_SxK, seen.weights)
+        else:
+            memory = after
+    return memory, mixture.normalise(weights_SxK)
 
 
 def checked(state: Mapping[str, Any]) -> State:
     """A copy of the state. Raises MixerError unless it is one that `start` or `update` returned."""
     if not isinstance(state, Mapping) or not all(isinstance(state.get(name), kind) for name, kind in FRAME.items()):
         raise MixerError(f"not the state of a rule: it needs {', '.join(FRAME)}")
-    module, tasks = _module(state["rule"]), state["tasks"]
-    if lost := [key for key in module.init(tasks, state["params"]) if key not in state]:
-        raise MixerError(f"not the state of rule {state['rule']!r}: it has no {lost[0]}")
+    tasks = state["tasks"]
+    _module(state["rule"])
     for weights_K in (state["initial"], state["weights"]):
         numbers = len(weights_K) == len(tasks) and all(isinstance(weight, int | float) for weight in weights_K)
         if not numbers or min(weights_K) < 0 or abs(math.fsum(weights_K) - 1.0) > mixture.TOLERANCE:
             raise MixerError("not the state of a rule: its weights are no mixture of its tasks")
-    return _json(state)
+    return _json({"missing": {}, **state})
+
+
+def _sees_missing(name: str) -> bool:
+    return bool(getattr(_module(name), "SEES_MISSING", False))
+
+
+def _params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    known = _module(name).PARAMETERS
+    if unknown := set(params) - set(known):
+        raise MixerError(
+            f"rule {name!r} has no parameter {min(unknown)!r}; it has {', '.join(known) or 'none'}", exit_code=2
+        )
+    return {**known, **params}
+
+
+def _where(run_S: npt.NDArray[np.bool_], yes: Array, no: Array) -> Array:
+    return np.where(run_S.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
+
+
+def _kept(memory: Memory) -> dict[str, Any]:
+    """Arrays of one run as JSON, NaN as null."""
+    out: dict[str, Any] = {}
+    for key, value in memory.items():
+        plain = value[0].astype(object)
+        plain[np.isnan(value[0])] = None
+        out[key] = plain.tolist()
+    return out
 
 
 def _json(state: Mapping[str, Any]) -> State:

@@ -3,47 +3,68 @@
 p_j(t+T) = p_j(t) exp(-eta ds_j) / sum_i p_i(t) exp(-eta ds_i), with ds_j = s_j(t) - s_j(t-T): a task that got worse
 gains weight. The product telescopes to softmax(log p(0) - eta (s(t) - s(0))): `eta` is per unit of the score.
 
-That form is what is evaluated, in rational numbers up to the last exponential: nothing overflows, a weight that
-underflows to 0 can come back, and after any number of updates the error is that of one. A weight that starts at 0
-stays there.
+That form is what is evaluated, with every rounding error of the exponent carried along (Dekker 1971): nothing
+overflows, a weight that underflows to 0 can come back, and after any number of updates the error is that of one. A
+weight that starts at 0 stays there. Scores beyond 1e100 count as 1e100.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
-from mixer import mixture
-from mixer.errors import MixerError
-from mixer.observations import Observation
+import numpy as np
+
+from mixer.observations import Seen
+from mixer.rules import _check
+from mixer.tables import Array
 
 NEEDS: tuple[str, ...] = ()
 PARAMETERS: Mapping[str, Any] = {"eta": 0.1}
 TAKES_INITIAL = True
 
-UNDERFLOW = Fraction(-1000)  # exp of less is 0.0
+LARGEST = 1e100  # of a score: its products stay finite
+SPLIT = 2.0**27 + 1
 
 
-def init(tasks: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Memory: the scores of interval 0. Raises MixerError unless eta is a finite number above 0."""
-    eta = params["eta"]
-    if not isinstance(eta, int | float) or isinstance(eta, bool) or not math.isfinite(eta) or eta <= 0:
-        raise MixerError(f"des: eta is {eta}, a number above 0 is needed", exit_code=2)
-    return {"first_scores": None}
+def init(tasks: Sequence[str], params: Mapping[str, Any]) -> dict[str, Array]:
+    """Memory: the first scores. Raises MixerError unless eta is a finite number above 0."""
+    _check.above("des", params, "eta")
+    return {"first_scores": np.full((1, len(tasks)), np.nan)}
 
 
-def update(state: Mapping[str, Any], observations: Sequence[Observation]) -> tuple[dict[str, Any], list[float]]:
+def update(seen: Seen, memory: dict[str, Array], params: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
     """One step of algorithm 1; the first records the scores before training and keeps the weights."""
-    score_K = [row.score for row in observations]
-    if state["interval"] == 0:
-        return {**state, "first_scores": score_K}, list(state["initial"])
-    eta = Fraction(state["params"]["eta"])
-    logit_K = [
-        Fraction(math.log(initial)) - eta * (Fraction(score) - Fraction(first)) if initial > 0 else None
-        for initial, score, first in zip(state["initial"], score_K, state["first_scores"], strict=True)
-    ]
-    top = max(logit for logit in logit_K if logit is not None)
-    exp_K = [0.0 if logit is None else math.exp(max(logit - top, UNDERFLOW)) for logit in logit_K]
-    return dict(state), mixture.normalised(exp_K)
+    score_SxK = np.clip(seen.score, -LARGEST, LARGEST)
+    first_SxK = np.where(np.isnan(memory["first_scores"]), score_SxK, memory["first_scores"])
+    gain, gain_error = _sum(score_SxK, -first_SxK)
+    fall, fall_error = _product(np.full_like(gain, min(params["eta"], LARGEST)), gain)
+    logit, error = _sum(_check.log(np.where(seen.initial > 0, seen.initial, 1.0)), -fall)
+    error -= fall_error + min(params["eta"], LARGEST) * gain_error
+    place = np.where(seen.initial > 0, logit, -np.inf).argmax(axis=1)[:, None]
+    top, top_error = (np.take_along_axis(one, place, axis=1) for one in (logit, error))
+    below, below_error = _sum(logit, -top)
+    exponent_SxK = below + (below_error + error - top_error)
+    weights_SxK = _check.softmax(np.where(seen.initial > 0, exponent_SxK, -np.inf))
+    same_S = (score_SxK == first_SxK).all(axis=1, keepdims=True)
+    return {"first_scores": first_SxK}, np.where(same_S, seen.initial, weights_SxK)
+
+
+def _sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """a + b, and its rounding error (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def _product(a: Array, b: Array) -> tuple[Array, Array]:
+    """a * b, and its rounding error (Dekker)."""
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _halves(a: Array) -> tuple[Array, Array]:
+    scaled = a * SPLIT
+    high = scaled - (scaled - a)
+    return high, a - high

@@ -5,33 +5,31 @@ Temperature 1 is plain mixing of all data, above 1 flattens (Arivazhagan et al.,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixer import mixture
+import numpy as np
+
 from mixer.errors import MixerError
-from mixer.observations import Observation
+from mixer.observations import Seen
+from mixer.rules import _check
+from mixer.tables import Array
 
 NEEDS: tuple[str, ...] = ("task_size",)
 PARAMETERS: Mapping[str, Any] = {"temperature": 1.0}
 TAKES_INITIAL = False
+SEES_MISSING = True  # it does not look at scores
 
 
-def init(tasks: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
+def init(tasks: Sequence[str], params: Mapping[str, Any]) -> dict[str, Array]:
     """No memory. Raises MixerError unless the temperature is a finite number above 0."""
-    temperature = params["temperature"]
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not math.isfinite(temperature) or temperature <= 0:
-        raise MixerError(f"proportional: temperature is {temperature}, a number above 0 is needed", exit_code=2)
+    _check.above("proportional", params, "temperature")
     return {}
 
 
-def update(state: Mapping[str, Any], observations: Sequence[Observation]) -> tuple[dict[str, Any], list[float]]:
+def update(seen: Seen, memory: dict[str, Array], params: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
     """Weights by task_size (distinct pairs), from interval 0 on; a task without pairs has weight 0."""
-    size_K = [row.task_size or 0 for row in observations]
-    largest = max(size_K)
-    if not largest:
+    largest_S = seen.task_size.max(axis=1, keepdims=True)
+    if not (largest_S > 0).all():
         raise MixerError("proportional: every task has size 0")
-    power = 1.0 / state["params"]["temperature"]
-    return dict(state), mixture.normalised([(size / largest) ** power for size in size_K])
+    return memory, np.power(seen.task_size / largest_S, 1.0 / params["temperature"])
