@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mixer import cli_laws
+from mixer import cli_laws, cli_worlds
+from mixer.cli_options import Eta, Initial, Lower, LowerFor, Params, Target, initial_of, params_of, split
 
 app = typer.Typer(
     name="mixer",
@@ -19,16 +20,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Eta = Annotated[float | None, typer.Option(help="Step size of des, per unit of the score. [0.1]")]
-Params = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=X", help="Any parameter of the rule.")]
-Lower = Annotated[bool, typer.Option("--lower-is-better", help="Negate every score: lower is better.")]
-LowerFor = Annotated[
-    list[str] | None, typer.Option("--lower-is-better-for", metavar="TASK", help="Negate the scores of these tasks.")
-]
-Initial = Annotated[
-    list[str] | None, typer.Option("--initial", metavar="TASK=W", help="Weights of interval 0; default: uniform.")
-]
 
 
 def main() -> None:
@@ -54,44 +45,12 @@ def _fail(message: str, code: int) -> None:
 
 
 @app.command()
-def simulate(
-    world: Annotated[str, typer.Option(help="mild, or conflict (negative transfer and forgetting).")] = "mild",
-    rule: Annotated[list[str] | None, typer.Option(help="Rule to play, repeatable; default: all.")] = None,
-    intervals: Annotated[int, typer.Option(min=1, help="Intervals to play.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Which world and which noise.")] = 0,
-    tasks: Annotated[str | None, typer.Option(metavar="A,B,...", help="Names of the tasks: deblur,denoise,sr.")] = None,
-    eta: Eta = None,
-    params: Params = None,
-    initial: Initial = None,
-    output: Annotated[str, typer.Option("-o", "--output", help="Folder for schedules and plot.")] = "simulation",
-) -> None:
-    """Play rules against a synthetic world and print what each reached and how its weights went. The folder gets a
-    schedule per rule (OUT/<rule>/schedule.parquet, which 'trainer run --schedule' takes) and the curves
-    (OUT/simulation.html). Means are in dB; a task called sr is scored in MUSIQ, 5 units to the dB. Worlds show failure
-    modes of rules, and are no evidence about real training.
-
-    \b
-    Example: mixer simulate
-    Example: mixer simulate --world conflict --rule des --eta 0.35 --seed 7 -o sim
-    Example: mixer simulate --tasks deblur,denoise,derain --rule des --intervals 20 -o sim
-    """
-    from mixer import worlds
-    from mixer.show import show
-    from mixer.simulate import simulate as run
-
-    names = tuple(name.strip() for name in tasks.split(",")) if tasks is not None else worlds.TASKS
-    given, weights = _params(eta, params), _weights(initial)
-    outcomes = run(world, rule or (), intervals, seed, tasks=names, params=given, initial=weights, output=output)
-    show(outcomes)
-    typer.echo(f"\n{os.path.join(output, 'simulation.html')}")
-
-
-@app.command()
 def replay(
     scores: Annotated[str, typer.Argument(help="CSV, Parquet or JSON with interval, task, score.")],
-    rule: Annotated[str, typer.Option(help="Rule that makes the weights.")] = "des",
+    rule: Annotated[str, typer.Option(help="Rule that makes the weights.")] = "equilibrium",
     eta: Eta = None,
     params: Params = None,
+    target: Target = None,
     initial: Initial = None,
     lower_is_better: Lower = False,
     lower_is_better_for: LowerFor = None,
@@ -108,18 +67,21 @@ def replay(
     from mixer.replay import replay as run
 
     lower = lower_is_better or split(lower_is_better_for)
-    given, weights = _params(eta, params), _weights(initial)
+    given, weights = params_of(eta, params, target), initial_of(initial)
     rows = run(scores, rule, params=given, initial=weights, lower_is_better=lower, output=output)
     typer.echo(f"{output}: {rows[-1]['interval'] + 1} intervals, {len(rows)} rows")
+    if missing := sorted({row["task"] for row in rows if row["score"] is None}):
+        typer.echo(f"mixer: scores of {', '.join(missing)} are missing; these tasks kept their weights then", err=True)
 
 
 @app.command()
 def step(
     state: Annotated[str, typer.Option(help="State file (JSON); begun when it is not there.")],
     scores: Annotated[str, typer.Option(help='Scores of this interval: JSON {"deblur": 27.1, ...} or a table.')],
-    rule: Annotated[str | None, typer.Option(help="Rule to begin with; default: des.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Rule to begin with; default: equilibrium.")] = None,
     eta: Eta = None,
     params: Params = None,
+    target: Target = None,
     initial: Initial = None,
     lower_is_better: Lower = False,
     lower_is_better_for: LowerFor = None,
@@ -137,7 +99,9 @@ def step(
     from mixer.replay import step as run
 
     lower = lower_is_better or split(lower_is_better_for)
-    result = run(state, scores, rule, params=_params(eta, params), initial=_weights(initial), lower_is_better=lower)
+    result = run(
+        state, scores, rule, params=params_of(eta, params, target), initial=initial_of(initial), lower_is_better=lower
+    )
     typer.echo(json.dumps(result))
 
 
@@ -148,7 +112,8 @@ def shards(
     output: Annotated[str, typer.Option("-o", "--output", help="Schedule to write.")] = "shard_schedule.parquet",
 ) -> None:
     """Turn task weights into weights of every train shard, interval by interval: a task's weight is split over its
-    shards by their numbers of samples. 'trainer run --schedule' takes the result.
+    shards by their numbers of samples. 'trainer run --schedule' takes the result; a JSON file beside it says the same
+    to other loaders.
 
     \b
     Example: mixer shards simulation/des/schedule.parquet shards -o shard_schedule.parquet
@@ -159,37 +124,25 @@ def shards(
     typer.echo(f"{output}: {made.intervals} intervals, {len(made.names)} shards")
 
 
+@app.command()
+def plot(
+    schedule: Annotated[str, typer.Argument(help="Schedule: of a run, of 'mixer simulate' or 'mixer replay'.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Picture (.png) or page (.html).")] = "schedule.png",
+) -> None:
+    """Draw a schedule: the weights by interval, and the scores that they came from.
+
+    \b
+    Example: mixer plot run/schedule.parquet -o run.png
+    Example: mixer plot simulation/des/schedule.parquet -o des.html
+    """
+    from mixer.plots import plot as run
+
+    run(schedule, output)
+    typer.echo(output)
+
+
+cli_worlds.register(app)
 cli_laws.register(app)
-
-
-def _params(eta: float | None, params: list[str] | None) -> dict[str, float]:
-    return ({} if eta is None else {"eta": eta}) | pairs(params or [], "--set")
-
-
-def _weights(initial: list[str] | None) -> dict[str, float] | None:
-    return pairs(split(initial), "--initial") if initial else None
-
-
-def split(texts: list[str] | None) -> list[str]:
-    """The parts between commas."""
-    return [one.strip() for text in texts or () for one in text.split(",")]
-
-
-def pairs(texts: list[str], option: str) -> dict[str, float]:
-    """NAME=NUMBER texts as a mapping. Raises MixerError for anything else, and for a name that stands twice."""
-    from mixer.errors import MixerError
-
-    out: dict[str, float] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            raise MixerError(f"{option} {text}: write it as NAME=NUMBER", exit_code=2) from None
-        if name in out:
-            raise MixerError(f"{option} {text}: {name} is given twice", exit_code=2)
-        out[name] = number
-    return out
 
 
 if __name__ == "__main__":

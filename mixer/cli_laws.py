@@ -274,6 +274,6 @@ def _bound(texts: Named, option: str, default: float) -> dict[str, float] | floa
 
 
 def _numbers(texts: Named, option: str) -> dict[str, float]:
-    from mixer.cli import pairs, split
+    from mixer.cli_options import pairs, split
 
     return pairs(split(texts), option)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mixer.errors import MixerError
@@ -33,6 +34,16 @@ def write(path: str, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def write_parquet(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a Parquet file, atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), buffer, compression="zstd")
+    write(path, buffer.getvalue())
 
 
 def read_rows(path: str, *, text: Collection[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from mixer.errors import MixerError
 
 def replay(
     scores: str | Sequence[Mapping[str, Any]],
-    rule: str = "des",
+    rule: str = "equilibrium",
     *,
     params: Mapping[str, Any] | None = None,
     initial: Mapping[str, float] | None = None,
@@ -58,12 +58,13 @@ def step(
     initial: Mapping[str, float] | None = None,
     lower_is_better: Collection[str] | bool = (),
 ) -> dict[str, Any]:
-    """One update: read the state file, show it the scores, write it back; returns {"interval", "weights"}.
+    """One update: read the state file, show it the scores, write it back; returns {"interval", "weights"}, and
+    "missing", the tasks without a score, where there are any.
 
-    A state file that is not there is begun with `rule` (des when nobody says) and the tasks of the scores; where it is,
-    rule, params and initial may be given again, but not otherwise. Scores that name their interval must be of the one
-    that the state awaits, so that nothing is counted twice. The file is replaced atomically: a killed step has happened
-    or has not.
+    A state file that is not there is begun with `rule` (equilibrium when nobody says) and the tasks of the scores; where
+    it is, rule, params and initial may be given again, but not otherwise. Scores that name their interval must be of
+    the one that the state awaits, so that nothing is counted twice. The file is replaced atomically: a killed step has
+    happened or has not.
     """
     rows = observations.read(scores, lower_is_better=lower_is_better)
     seen = [_without_interval(row) for row in rows]
@@ -71,7 +72,7 @@ def step(
         before = _load(state)
         _check_same(state, before, rule, params or {}, initial)
     else:
-        before = rules.start(rule or "des", list(dict.fromkeys(row["task"] for row in seen)), params, initial)
+        before = rules.start(rule or "equilibrium", list(dict.fromkeys(row["task"] for row in seen)), params, initial)
     if strangers := {row["interval"] for row in rows if "interval" in row} - {before["interval"]}:
         raise MixerError(f"{scores}: is of interval {min(strangers)}, but {state} awaits interval {before['interval']}")
     try:
@@ -79,7 +80,8 @@ def step(
     except MixerError as error:
         raise MixerError(f"{scores}: {error}") from None
     files.write(state, (json.dumps(after, indent=2) + "\n").encode())
-    return {"interval": before["interval"], "weights": weights}
+    lacking = [task for task, count in after["missing"].items() if count > before["missing"].get(task, 0)]
+    return {"interval": before["interval"], "weights": weights} | ({"missing": lacking} if lacking else {})
 
 
 def _by_interval(rows: Iterable[Mapping[str, Any]], where: str) -> list[list[dict[str, Any]]]:

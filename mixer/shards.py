@@ -18,12 +18,15 @@ COLUMNS = ["task", "split", "status", "shard"]
 
 
 def shards(schedule_path: str, folder: str, output: str | None = None) -> Schedule:
-    """The schedule of tasks in `schedule_path` over the train shards of `folder`; written to `output` if it is given.
+    """The schedule of tasks in `schedule_path` over the train shards of `folder`.
 
+    output: a .parquet file to write; a .json file beside it says the same, as a {shard: weight} for every interval.
     Raises MixerError naming the file that does not fit, and for an output that exists.
     """
     if output is not None:
+        beside = os.path.splitext(output)[0] + ".json"
         files.refuse_existing(output)
+        files.refuse_existing(beside)
     tasks, samples = schedule.read(schedule_path), read_shards(folder)
     try:
         made = shard_schedule(tasks, samples)
@@ -31,6 +34,8 @@ def shards(schedule_path: str, folder: str, output: str | None = None) -> Schedu
         raise MixerError(f"{schedule_path} does not fit {folder}: {error}") from None
     if output is not None:
         schedule.write(output, made.rows())
+        listed = {"intervals": [made.weights(interval) for interval in range(made.intervals)]}
+        files.write(beside, (json.dumps(listed, indent=1) + "\n").encode())
     return made
 
 

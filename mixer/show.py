@@ -1,4 +1,4 @@
-"""Outcomes of a simulation to look at: tables and bars on a terminal, a page with curves."""
+"""Simulations on a terminal: tables with intervals and paired tests, and weights as lines of bars."""
 
 from __future__ import annotations
 
@@ -8,38 +8,95 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mixer.simulate import Outcome
+from mixer.simulate import Outcome, Simulation
+from mixer.statistics import interval, paired
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 BARS, ASCII_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 WIDTH = 48
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
+BARRED = 12  # tasks; more make no picture
+OURS = "equilibrium"
 
 
-def show(outcomes: Sequence[Outcome], console: Console | None = None) -> None:
-    """Print what each rule reached, and how its weights went."""
+def show(simulation: Simulation, console: Console | None = None) -> None:
+    """Print what each rule reached, how it compares with ours, and how its weights went."""
     from rich.console import Console
-    from rich.table import Table
 
     console = console or Console()
-    table = Table("rule", "mean dB", "vs uniform", "worst task", "gap dB", "starved", box=None, pad_edge=False)
-    for one in outcomes:
-        numbers = f"{one.mean:.3f}", f"{one.versus_uniform:+.3f}", one.worst_task, f"{one.worst_gap:.2f}"
-        table.add_row(one.rule, *numbers, ", ".join(one.starved) or "-")
-    console.print(table)
-    final = Table("final weight", *(one.rule for one in outcomes), box=None, pad_edge=False)
-    for index, task in enumerate(outcomes[0].tasks):
-        final.add_row(task, *(f"{one.weights_IxK[-1, index]:.3f}" for one in outcomes))
+    seeds = simulation.world.seeds
+    console.print(f"{simulation.world.name}: {len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'}", highlight=False)
+    _scores(simulation, console)
+    _habits(simulation, console)
+    _verdicts(simulation, console)
+    if len(seeds) == 1:
+        _weights(simulation.outcomes, console)
+
+
+def _scores(simulation: Simulation, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("rule", "mean dB", "vs uniform", "worst gap", "area", box=None, pad_edge=False)
+    for name in simulation.oracle:
+        table.add_column("to " + name.replace(" oracle", ""))
+    for one in simulation.outcomes:
+        gain = interval(one.mean - simulation.uniform["mean"])
+        cells = [f"{one.mean.mean():.3f}", _with(gain, "+.3f"), _with(interval(-one.worst), ".2f")]
+        cells += [f"{one.area.mean():.2f}"]
+        cells += [f"{float((one.mean - best).mean()):+.3f}" for best in simulation.oracle.values()]
+        table.add_row(one.rule, *cells)
+    console.print(table, highlight=False)
+
+
+def _with(value: tuple[float, float], form: str) -> str:
+    """A mean with half its 95 % interval."""
+    return f"{value[0]:{form}}" + (f" ±{value[1]:.{form[-2]}f}" if value[1] else "")
+
+
+def _habits(simulation: Simulation, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("rule", "entropy", "starved", "churn", "worst task", box=None, pad_edge=False)
+    for one in simulation.outcomes:
+        names, counts = np.unique(one.worst_task, return_counts=True)
+        worst = str(names[counts.argmax()])
+        often = f" in {counts.max() / len(one.seeds):.0%}" if len(one.seeds) > 1 else ""
+        numbers = f"{one.entropy.mean():.3f}", f"{one.starved.mean():.2f}", f"{one.churn.mean():.4f}"
+        table.add_row(one.rule, *numbers, worst + often)
     console.print()
-    console.print(final)
+    console.print(table, highlight=False)
+
+
+def _verdicts(simulation: Simulation, console: Console) -> None:
+    """Our rule against every other, on the same seeds; where a published rule wins, it says so."""
+    from rich.table import Table
+
+    ours = next((one for one in simulation.outcomes if one.rule == OURS), None)
+    if ours is None or len(ours.seeds) < 2 or len(simulation.outcomes) < 2:
+        return
+    table = Table(f"{OURS} against", "mean dB", "p", "", "worst task dB", "p", "", box=None, pad_edge=False)
+    for one in simulation.outcomes:
+        if one.rule == OURS:
+            continue
+        cells = []
+        for what in ("mean", "worst"):
+            found = paired(getattr(ours, what), getattr(one, what), simulation.distance)
+            cells += [f"{found.mean:+.3f} ±{found.half:.3f}", f"{found.p:.1g}", found.verdict]
+        table.add_row(one.rule, *cells)
+    console.print()
+    console.print(table, highlight=False)
+
+
+def _weights(outcomes: Sequence[Outcome], console: Console) -> None:
     bars = BARS if console.encoding.lower().startswith("utf") else ASCII_BARS
-    wide = max(len(task) for task in outcomes[0].tasks)
     for one in outcomes:
-        top = float(one.weights_IxK.max())
+        if len(one.tasks) > BARRED:
+            continue
+        weights = one.weights[:, 0]
+        top, wide = float(weights.max()), max(len(task) for task in one.tasks)
         console.print(f"\n{one.rule}: weight by interval, first and last (full bar = {top:.2f})", highlight=False)
-        for task, weight_I in zip(one.tasks, one.weights_IxK.T, strict=True):
+        for task, weight_I in zip(one.tasks, weights.T, strict=True):
             line = f"  {task:<{wide}} {spark(weight_I, top, bars)} {weight_I[0]:.3f} {weight_I[-1]:.3f}"
             console.print(line, highlight=False, markup=False)
 
@@ -49,23 +106,3 @@ def spark(values: npt.ArrayLike, top: float, bars: str = BARS) -> str:
     array = np.asarray(values, float)
     chunks = np.array_split(array, min(len(array), WIDTH))
     return "".join(bars[round(float(chunk.mean()) / top * (len(bars) - 1)) if top > 0 else 0] for chunk in chunks)
-
-
-def page(outcomes: Sequence[Outcome]) -> str:
-    """HTML with weights (left) and scores (right) over the intervals, a row a rule; opens offline."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    titles = [f"{one.rule}: {what}" for one in outcomes for what in ("weight", "score")]
-    figure = make_subplots(rows=len(outcomes), cols=2, subplot_titles=titles, vertical_spacing=0.25 / len(outcomes))
-    for row, one in enumerate(outcomes, 1):
-        for index, task in enumerate(one.tasks):
-            line = {"color": COLOURS[index % len(COLOURS)]}
-            for column, values_IxK in ((1, one.weights_IxK), (2, one.scores_IxK)):
-                first = row == column == 1
-                values = values_IxK[:, index].tolist()
-                trace = go.Scatter(y=values, name=task, legendgroup=task, showlegend=first, line=line)
-                figure.add_trace(trace, row=row, col=column)
-    figure.update_layout(height=260 * len(outcomes) + 80, template="simple_white", title="Simulated mixtures")
-    figure.update_xaxes(title_text="interval", row=len(outcomes))
-    return str(figure.to_html(include_plotlyjs=True, full_html=True, div_id="simulation"))

@@ -14,7 +14,7 @@ from mixer import schedule
 from mixer.simulate import simulate
 
 Mixer = Callable[..., tuple[int, str, str]]
-COMMANDS = ["simulate", "replay", "step", "shards"]
+COMMANDS = ["simulate", "worlds", "noise", "world-from", "replay", "step", "shards", "plot"]
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +61,16 @@ def test_python_dash_m() -> None:
 
 
 def test_simulate(mixer: Mixer) -> None:
-    code, out, err = mixer("simulate", "--rule", "des", "--rule", "uniform", "--eta", "0.3", "--intervals", "5",
-                           "--seed", "2", "--world", "conflict", "--tasks", "deblur, desnow", "-o", "sim")  # fmt: skip
+    chosen = "--rule des --rule uniform --eta 0.3 --intervals 5 --seed 2 --seeds 1 --world conflict -o sim"
+    code, out, err = mixer("simulate", *chosen.split(), "--tasks", "deblur, desnow")
     assert (code, err) == (0, "")
-    des, uniform = simulate("conflict", ["des", "uniform"], 5, 2, tasks=("deblur", "desnow"), params={"eta": 0.3})
-    for text in (f"{des.mean:.3f}", f"{des.versus_uniform:+.3f}", des.worst_task, f"{des.worst_gap:.2f}", "starved"):
+    done = simulate("conflict", ["des", "uniform"], 5, [2], tasks=("deblur", "desnow"), params={"eta": 0.3})
+    des, uniform = done.outcomes
+    gain = float(des.mean[0] - done.uniform["mean"][0])
+    numbers = f"{des.mean[0]:.3f}", f"{gain:+.3f}", f"{-des.worst[0]:.2f}"
+    for text in (*numbers, des.worst_task[0], "starved", "to static"):
         assert text in out
-    assert "weight by interval" in out and out.rstrip().endswith("sim/simulation.html")
+    assert "weight by interval" in out and out.rstrip().endswith("sim/results.parquet")
     assert schedule.read("sim/des/schedule.parquet").rows() == des.rows()
     assert schedule.read("sim/uniform/schedule.parquet").rows() == uniform.rows()
 
@@ -75,7 +78,7 @@ def test_simulate(mixer: Mixer) -> None:
 def test_simulate_fits_an_ascii_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     monkeypatch.setenv("COLUMNS", "80")
-    ran = python("-m", "mixer", "simulate", "--intervals", "100", "--tasks", "low_light,dehaze")
+    ran = python("-m", "mixer", "simulate", "--seeds", "1", "--intervals", "100", "--tasks", "low_light,dehaze")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert max(map(len, ran.stdout.splitlines())) <= 80 and "@@" in ran.stdout
 
@@ -135,12 +138,12 @@ def test_a_schedule_that_does_not_fit_its_shards_is_named(mixer: Mixer, shard_fo
         ("simulate --rule uniform --eta 1", 2, "none of the rules uniform has a parameter 'eta'"),
         ("replay absent.csv", 1, "absent.csv: no such file"),
         ("replay .", 1, "cannot be read as a table"),
-        ("replay nan.csv", 1, "nan.csv: row 1: task 'sr': its score is nan"),
+        ("replay much.csv", 1, "much.csv: row 1: task 'sr': its score is much"),
         ("replay scores.csv -o scores.csv", 1, "scores.csv: exists already"),
         ("replay scores.csv -o out.txt", 2, "name it with .parquet"),
         ("replay scores.csv -o scores.csv/x.parquet", 1, "scores.csv"),
-        ("replay scores.csv --eta -1", 2, "a number above 0"),
-        ("replay scores.csv --set eta", 2, "--set eta: write it as NAME=NUMBER"),
+        ("replay scores.csv --rule des --eta -1", 2, "a number above 0"),
+        ("replay scores.csv --set eta", 2, "--set eta: write it as NAME=VALUE"),
         ("replay scores.csv --initial deblur=1,deblur=2", 2, "deblur is given twice"),
         ("replay scores.csv --rule uniform --initial deblur=1,sr=1", 2, "sets its own weights"),
         ("replay scores.csv --rule proportional", 1, "needs task_size"),
@@ -153,7 +156,7 @@ def test_a_schedule_that_does_not_fit_its_shards_is_named(mixer: Mixer, shard_fo
     ],
 )
 def test_bad_input_is_one_clear_line(mixer: Mixer, arguments: str, code: int, said: str) -> None:
-    Path("nan.csv").write_text("interval,task,score\n0,sr,nan\n")
+    Path("much.csv").write_text("interval,task,score\n0,sr,much\n")
     Path("weights.csv").write_text("interval,task,weight\n0,sr,1\n")
     before = {path: path.read_bytes() for path in Path().iterdir()}
     ended, out, err = mixer(*arguments.split())
@@ -172,6 +175,60 @@ def test_an_interrupt_exits_with_130(mixer: Mixer, monkeypatch: pytest.MonkeyPat
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mixer.rules.update", interrupted)
+    monkeypatch.setattr("mixer.rules.advance", interrupted)
     code, _, err = mixer("simulate", "-o", "sim")
     assert code == 130 and "Traceback" not in err and not Path("sim").exists()
+
+
+def test_shards_are_written_as_json_as_well(mixer: Mixer, shard_folder: Path) -> None:
+    mixer("replay", "scores.csv", "--rule", "des")
+    assert mixer("shards", "schedule.parquet", shard_folder, "-o", "w.parquet")[0] == 0
+    listed = json.loads(Path("w.json").read_text())["intervals"]
+    assert listed == [schedule.read("w.parquet").weights(i) for i in range(2)]
+    assert all(abs(sum(one.values()) - 1) < 1e-12 for one in listed)
+    assert mixer("shards", "schedule.parquet", shard_folder, "-o", "w.parquet")[0] == 1
+
+
+def test_missing_scores_are_said(mixer: Mixer) -> None:
+    Path("scores.csv").write_text("interval,task,score\n0,deblur,20\n0,sr,40\n1,deblur,22\n1,sr,\n")
+    code, _, err = mixer("replay", "scores.csv", "--rule", "des")
+    assert code == 0 and err == "mixer: scores of sr are missing; these tasks kept their weights then\n"
+    assert schedule.read("schedule.parquet").weights(1) == {"deblur": 0.5, "sr": 0.5}
+
+
+def test_worlds(mixer: Mixer) -> None:
+    code, out, _ = mixer("worlds")
+    assert code == 0 and "conflict" in out and "many" in out
+    assert json.loads(mixer("worlds", "--schema")[1])["title"] == "World"
+    text = mixer("worlds", "--show", "mild")[1]
+    Path("mine.yaml").write_text(text.replace("name: mild", "name: mine"))
+    assert mixer("simulate", "--world", "mine.yaml", "--rule", "uniform", "--seeds", "2", "--intervals", "3")[0] == 0
+
+
+def test_several_worlds_and_the_verdicts(mixer: Mixer) -> None:
+    code, out, _ = mixer("simulate", "--world", "mild", "--world", "many", "--rule", "equilibrium", "--rule", "uniform",
+                         "--intervals", "12", "--seeds", "3", "--no-oracles", "-o", "sim")  # fmt: skip
+    assert code == 0 and "equilibrium against" in out and "to static" not in out
+    found = sorted(str(path.relative_to("sim")) for path in Path("sim").rglob("*.p*"))
+    assert found == [
+        "many/equilibrium/schedule.parquet", "many/simulation.png", "many/uniform/schedule.parquet",
+        "mild/equilibrium/schedule.parquet", "mild/simulation.png", "mild/uniform/schedule.parquet", "results.parquet",
+    ]  # fmt: skip
+
+
+def test_plot(mixer: Mixer) -> None:
+    mixer("replay", "scores.csv", "--rule", "des")
+    for name, start in (("one.png", b"\x89PNG"), ("one.html", b"<")):
+        assert mixer("plot", "schedule.parquet", "-o", name)[0] == 0
+        assert Path(name).read_bytes().startswith(start)
+    assert mixer("plot", "schedule.parquet", "-o", "one.gif")[0] == 2
+    assert mixer("plot", "schedule.parquet", "-o", "one.png")[0] == 1
+
+
+def test_parameters_may_be_json_or_text(mixer: Mixer) -> None:
+    Path("scores.csv").write_text("interval,task,score\n" + "".join(f"{i},{t},{i}\n" for i in range(3) for t in "ab"))
+    assert mixer("replay", "scores.csv", "--rule", "sequential", "--set", "order=b,a", "--set", "intervals=1")[0] == 0
+    assert schedule.read("schedule.parquet").weights(0) == {"a": 0.0, "b": 1.0}
+    assert mixer("replay", "scores.csv", "--target", "a=30", "-o", "two.parquet")[0] == 0
+    code, _, err = mixer("replay", "scores.csv", "--target", "c=30", "-o", "three.parquet")
+    assert code == 2 and "target of unknown task 'c'" in err

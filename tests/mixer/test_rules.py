@@ -37,7 +37,11 @@ def observe(scores, size_K, tasks=TASKS):
 
 def begun(name, tasks=TASKS):
     """The state of a rule; what a rule has to be given, it is given."""
-    rows = [{"interval": i, "task": t, "weight": w} for i in range(2) for t, w in zip(TASKS, (0.1, 0.2, 0.3, 0.4), strict=True)]
+    rows = [
+        {"interval": i, "task": t, "weight": w}
+        for i in range(2)
+        for t, w in zip(TASKS, (0.1, 0.2, 0.3, 0.4), strict=True)
+    ]
     file = Path(tempfile.gettempdir()) / f"schedule-{os.getpid()}.parquet"
     if name == "schedule" and not file.exists():
         schedule.write(str(file), rows)

@@ -1,0 +1,69 @@
+"""Options that several `mixer` commands share, and what they mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+Eta = Annotated[float | None, typer.Option(help="Step size of des, per unit of the score. [0.1]")]
+Params = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=X", help="Any parameter of the rule.")]
+Lower = Annotated[bool, typer.Option("--lower-is-better", help="Negate every score: lower is better.")]
+LowerFor = Annotated[
+    list[str] | None, typer.Option("--lower-is-better-for", metavar="TASK", help="Negate the scores of these tasks.")
+]
+Target = Annotated[
+    list[str] | None, typer.Option("--target", metavar="TASK=SCORE", help="Attainable scores, for equilibrium.")
+]
+Initial = Annotated[
+    list[str] | None, typer.Option("--initial", metavar="TASK=W", help="Weights of interval 0; default: uniform.")
+]
+
+
+def params_of(eta: float | None, params: list[str] | None, target: list[str] | None = None) -> dict[str, Any]:
+    """A rule's parameters: --eta, --target, and --set NAME=X with X a number, JSON, or else text."""
+    import json
+
+    from mixer.errors import MixerError
+
+    out: dict[str, Any] = {} if eta is None else {"eta": eta}
+    if target:
+        out["targets"] = pairs(split(target), "--target")
+    for text in params or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise MixerError(f"--set {text}: write it as NAME=VALUE", exit_code=2)
+        if name in out:
+            raise MixerError(f"--set {text}: {name} is given twice", exit_code=2)
+        try:
+            out[name] = json.loads(value)
+        except ValueError:
+            out[name] = value
+    return out
+
+
+def initial_of(initial: list[str] | None) -> dict[str, float] | None:
+    """Weights of interval 0 by task; None where nothing is said."""
+    return pairs(split(initial), "--initial") if initial else None
+
+
+def split(texts: list[str] | None) -> list[str]:
+    """The parts between commas."""
+    return [one.strip() for text in texts or () for one in text.split(",")]
+
+
+def pairs(texts: list[str], option: str) -> dict[str, float]:
+    """NAME=NUMBER texts as a mapping. Raises MixerError for anything else, and for a name that stands twice."""
+    from mixer.errors import MixerError
+
+    out: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise MixerError(f"{option} {text}: write it as NAME=NUMBER", exit_code=2) from None
+        if name in out:
+            raise MixerError(f"{option} {text}: {name} is given twice", exit_code=2)
+        out[name] = number
+    return out
