@@ -61,10 +61,10 @@ def step(
     """One update: read the state file, show it the scores, write it back; returns {"interval", "weights"}, and
     "missing", the tasks without a score, where there are any.
 
-    A state file that is not there is begun with `rule` (equilibrium when nobody says) and the tasks of the scores; where
-    it is, rule, params and initial may be given again, but not otherwise. Scores that name their interval must be of
-    the one that the state awaits, so that nothing is counted twice. The file is replaced atomically: a killed step has
-    happened or has not.
+    A state file that is not there is begun with `rule` (equilibrium when nobody says) and the tasks of the scores;
+    where it is, rule, params and initial may be given again, but not otherwise. Scores that name their interval must be
+    of the one that the state awaits, so that nothing is counted twice. The file is replaced atomically: a killed step
+    has happened or has not.
     """
     rows = observations.read(scores, lower_is_better=lower_is_better)
     seen = [_without_interval(row) for row in rows]

@@ -36,7 +36,7 @@ from mixer.tables import Array
 
 NEEDS: tuple[str, ...] = ()
 PARAMETERS: Mapping[str, Any] = {
-    "floor": 0.25, "ceiling": 4.0, "churn": 0.1, "caution": 1.0, "start": 5, "probe": 0.5, "turn": 4, "guard": 2.0,
+    "floor": 0.25, "ceiling": 4.0, "churn": 0.1, "caution": 1.5, "start": 5, "probe": 0.5, "turn": 5, "guard": 2.0,
     "targets": None,
 }  # fmt: skip
 TAKES_INITIAL = True
@@ -58,6 +58,7 @@ NOISE_RANGE = 3.0  # how far a task's noise may move its unit from the median ta
 PROBED = 12  # tasks; with more, probing them all takes too long
 LARGEST = 1e100  # of a score: its squares stay finite
 LEAST = 1e-300
+QUIET = 4.0  # standard errors of a task's mean score: what a change must bring where nothing is known to be gained
 GRID = 25
 
 
@@ -171,7 +172,7 @@ def _surprised(memory: dict[str, Array], s: Array, known: npt.NDArray[np.bool_])
     fell = (z < -SURPRISE) & (memory["surprise"] < -SURPRISE)
     practice = memory["practice"]
     if fell.any():
-        share = np.clip((curves.attainable - s[..., None, None, None]) / np.maximum(curves.gap, LEAST), 1e-9, 1.0)
+        share = np.clip((curves.attainable - s[..., None, None, None]) / np.maximum(curves.gap, 1e-30), 1e-9, 1.0)
         now = np.minimum(TAU * (share ** (-1 / BETA) - 1), practice[..., None, None, :])
         inner = curves.posterior.sum(axis=(2, 3))
         now = (curves.posterior * now).sum(axis=(2, 3)) / np.maximum(inner, LEAST)
@@ -237,11 +238,13 @@ def _sought(seen: Seen, memory: dict[str, Array], curves: _Curves, params: Mappi
     grid = np.geomspace(max(low, 1e-3 / seen.tasks), high, GRID)
     middle = np.sqrt(grid[1:] * grid[:-1])
     slope, chance = _slopes(seen, memory, curves, grid)
-    slope = slope / _units(curves)[..., None]
+    unit = _units(curves)
+    slope = slope / unit[..., None]
     mean = (chance * slope).sum(axis=3)
     here = int(np.abs(middle - 1 / seen.tasks).argmin())
     variance = (chance * (slope[here] - mean[here][..., None]) ** 2).sum(axis=2)
-    charge = params["caution"] * np.sqrt(variance.mean(axis=1)) + LEAST
+    unsure = (np.sqrt(curves.variance / np.maximum(memory["sums"][..., 0], 1.0)) / unit).mean(axis=1) * seen.tasks
+    charge = params["caution"] * np.sqrt(variance.mean(axis=1) + (QUIET * unsure) ** 2) + LEAST
     prior = np.clip(seen.initial, grid[0], 1.0)
     price = mean - charge[:, None] * np.log(middle[:, None, None] / prior)
     price = np.maximum.accumulate(price[::-1], axis=0)[::-1]  # a cliff below counts for all that leads to it
