@@ -125,6 +125,23 @@ def shards(
 
 
 @app.command()
+def rules() -> None:
+    """List the rules: what each does, its parameters with their defaults, and the observation fields that it needs.
+
+    \b
+    Example: mixer rules
+    """
+    from mixer import rules as rules_
+
+    for name in rules_.names():
+        said = ", ".join(f"{key}={value}" for key, value in rules_.parameters(name).items() if value is not None)
+        needed = "; needs " + ", ".join(rules_.needs(name)) if rules_.needs(name) else ""
+        typer.echo(f"{name:13} {rules_.about(name)}")
+        if said or needed:
+            typer.echo(f"{'':13} ({said or 'no parameters'}{needed})")
+
+
+@app.command()
 def plot(
     schedule: Annotated[str, typer.Argument(help="Schedule: of a run, of 'mixer simulate' or 'mixer replay'.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Picture (.png) or page (.html).")] = "schedule.png",

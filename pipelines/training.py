@@ -11,7 +11,7 @@ def train(
     manifest: str,
     output: str,
     *,
-    rule: str = "des",
+    rule: str = "equilibrium",
     eta: float | None = None,
     schedule: str | None = None,
     steps: int = 10_000,

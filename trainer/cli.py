@@ -47,7 +47,7 @@ def run(
     manifest: Manifest = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Run folder.")] = "run",
     config: Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Rule of the mixture: des, uniform, proportional, static.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Rule; 'mixer rules' lists them. [equilibrium]")] = None,
     eta: Annotated[float | None, typer.Option(help="Step size of des, per unit of the score.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Replay this schedule.parquet, of tasks or shards.")] = None,
     initial: Annotated[

@@ -50,7 +50,7 @@ class Optimiser(_Section):
 class Mixture(_Section):
     """The rule that sets the tasks' weights from their scores, or a schedule that is replayed instead."""
 
-    rule: str = "des"
+    rule: str = "equilibrium"
     params: dict[str, Any] = {}
     initial: dict[str, float] | None = None  # weights of interval 0; uniform otherwise
     schedule: str | None = None  # schedule.parquet of tasks or of shards

@@ -171,7 +171,12 @@ def _evaluate(
         raise UserError(f"step {state.step}: {error}") from None
     rows = metric_rows(state, mixture, evaluate.summarise(scored))
     oriented = {row["task"]: row["value"] * (1 if scorers[row["task"]].higher_is_better else -1) for row in rows}
-    _check_finite(state.step, mixture, oriented)
+    if state.step == 0:
+        _check_finite(state.step, mixture, oriented)
+    for task in mixture.task_size:
+        if not math.isfinite(oriented.get(task, math.nan)):
+            show.say(f"step {state.step}: task {task} has no score on D_ref; it keeps its weight")
+            book.event("no score", step=state.step, task=task)
     state.metrics += rows
     if state.step < config.optimiser.steps:
         interval = state.step // config.evaluation.interval

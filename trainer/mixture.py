@@ -69,7 +69,7 @@ class Mixture:
                 for stratum in self.index.strata
             ]
         return [
-            {"interval": interval, "task": task, "score": scores[task], "weight": weights[task]}
+            {"interval": interval, "task": task, "score": scores.get(task), "weight": weights[task]}
             for task in self.index.tasks
         ]
 

@@ -112,7 +112,10 @@ def update(state: Mapping[str, Any], observations: Iterable[Observation | Mappin
     rows = aligned(observations, tasks)
     lacking = [row.task for row in rows if row.score is None]
     for field in _module(name).NEEDS if not lacking or _sees_missing(name) else ():
-        if without := [row.task for row in rows if getattr(row, field) is None]:
+        without = [row.task for row in rows if getattr(row, field) is None]
+        if field == "train_loss" and (not before["interval"] or len(without) < len(rows)):
+            continue  # nothing has been trained yet, or nothing of that task
+        if without:
             raise MixerError(f"rule {name!r} needs {field} of every task; {without[0]!r} has none")
     order = sorted(range(len(tasks)), key=tasks.__getitem__)
     weights_K, initial_K = ([before[key][place] for place in order] for key in ("weights", "initial"))

@@ -14,7 +14,7 @@ from mixer import schedule
 from mixer.simulate import simulate
 
 Mixer = Callable[..., tuple[int, str, str]]
-COMMANDS = ["simulate", "worlds", "noise", "world-from", "replay", "step", "shards", "plot"]
+COMMANDS = ["simulate", "worlds", "noise", "world-from", "replay", "step", "shards", "plot", "rules"]
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +214,11 @@ def test_several_worlds_and_the_verdicts(mixer: Mixer) -> None:
         "many/equilibrium/schedule.parquet", "many/simulation.png", "many/uniform/schedule.parquet",
         "mild/equilibrium/schedule.parquet", "mild/simulation.png", "mild/uniform/schedule.parquet", "results.parquet",
     ]  # fmt: skip
+
+
+def test_rules(mixer: Mixer) -> None:
+    out = mixer("rules")[1]
+    assert "equilibrium   Ours" in out and "(eta=0.1)" in out and "needs train_loss, reference_loss" in out
 
 
 def test_plot(mixer: Mixer) -> None:

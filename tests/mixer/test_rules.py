@@ -173,3 +173,117 @@ def test_what_is_no_state_is_said(spoil):
     spoil(state)
     with pytest.raises(MixerError, match="not the state of"):
         rules.update(state, observe((1, 2, 3, 4), (1, 1, 1, 1)))
+
+
+def losses(values, interval_tasks=TASKS):
+    return [
+        {"task": t, "score": 20.0, "train_loss": v, "reference_loss": 0.1}
+        for t, v in zip(interval_tasks, values, strict=True)
+    ]
+
+
+def played(name, table, params=None, initial=None):
+    """Weights (I, 4) of a rule that sees a table of losses."""
+    state, out = rules.start(name, TASKS, params, initial), []
+    for values in table:
+        state, weights = rules.update(state, losses(values))
+        out.append(list(weights.values()))
+    return out
+
+
+def softmax(values):
+    power = [math.exp(v) for v in values]
+    return [p / sum(power) for p in power]
+
+
+def test_dwa_by_hand():
+    found = played("dwa", [(None,) * 4, (0.4, 0.4, 0.4, 0.4), (0.2, 0.4, 0.3, 0.4)])
+    assert found[0] == found[1] == [0.25] * 4
+    assert found[2] == pytest.approx(softmax([0.5 / 2, 1 / 2, 0.75 / 2, 1 / 2]), abs=1e-15)
+
+
+def test_doremi_by_hand():
+    found = played("doremi", [(None,) * 4, (0.4, 0.1, 0.05, 0.2)], {"eta": 2.0, "smoothing": 0.1})
+    plain = softmax([2 * 0.3, 0, 0, 2 * 0.1])  # what is below its reference counts as 0
+    assert found[1] == pytest.approx([0.9 * p + 0.025 for p in plain], abs=1e-15)
+    averaged = played("doremi", [(None,) * 4, (0.4, 0.1, 0.05, 0.2)], {"eta": 2.0, "smoothing": 0.1, "average": 1})
+    assert averaged[1] == pytest.approx([(0.25 + w) / 2 for w in found[1]], abs=1e-15)
+
+
+def test_odm_by_hand():
+    found = played("odm", [(None,) * 4, (0.4, 0.1, 0.2, 0.2)])
+    rate = min(1 / 4, math.sqrt(math.log(4) / 4))
+    plain = softmax([rate * loss / (10 * 0.25) for loss in (0.4, 0.1, 0.2, 0.2)])
+    assert found[1] == pytest.approx([(1 - 4 * rate) * p + rate for p in plain], abs=1e-15)
+
+
+def test_skillit_by_hand():
+    graph = {"deblur": {"sr": 0.5}}
+    table = [(None,) * 4, (0.4, 0.1, 0.2, 0.3), (0.3, 0.1, 0.2, 0.2)]
+    found = played("skillit", table, {"eta": 1.0, "window": 2, "graph": graph}, INITIAL | {"sr": 0.1, "low_light": 0.6})
+    use = [0.7 + 0.5 * 0.5, 0.2, 0.4, 0.5]
+    plain = [p * math.exp(u) for p, u in zip((0.1, 0.2, 0.6, 0.1), use, strict=True)]
+    assert found[2] == pytest.approx([p / sum(plain) for p in plain], abs=1e-15)
+
+
+def test_grape_by_hand():
+    found = played("grape", [(None,) * 4, (0.4, 0.4, 0.4, 0.4), (0.2, 0.4, 0.3, 0.4)], {"eta": 2.0, "smoothing": 0.0})
+    assert found[2] == pytest.approx(softmax([-1.0, 0.0, -0.5, 0.0]), abs=1e-15)
+
+
+def test_ado_prefers_the_task_whose_loss_falls_fastest():
+    table = [(None,) * 4] + [
+        (0.1 + 0.5 * t**-0.8, 0.3 + 0.01 * t**-0.2, 0.3, 0.3 + 0.1 * t**-0.1) for t in range(1, 60)
+    ]
+    found = played("ado", table)
+    assert found[5] == [0.25] * 4
+    assert found[-1][0] == max(found[-1]) and found[-1][0] > 0.26 and min(found[-1]) >= 0.01
+
+
+def test_sequential_and_incremental():
+    assert [row.index(1.0) for row in played("sequential", [(1,) * 4] * 9, {"intervals": 2})] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        3,
+    ]
+    joined = played("incremental", [(1,) * 4] * 5, {"intervals": 1, "order": ["sr", "deblur", "low_light", "dehaze"]})
+    assert joined[0] == [0, 0, 0, 1] and joined[1] == [0.5, 0, 0, 0.5] and joined[3] == joined[4] == [0.25] * 4
+    with pytest.raises(MixerError, match="order is a, b; the tasks are"):
+        rules.start("sequential", TASKS, {"order": "a,b"})
+
+
+def test_a_schedule_is_replayed_and_its_last_row_holds(tmp_path):
+    path = str(tmp_path / "s.parquet")
+    rows = [{"interval": i, "task": t, "weight": w} for i, pair in enumerate([(1, 0), (0.3, 0.7)])
+            for t, w in zip("ba", pair, strict=True)]  # fmt: skip
+    schedule.write(path, rows)
+    state, found = rules.start("schedule", ["a", "b"], {"file": path}), []
+    Path(path).unlink()  # the state holds it
+    for _ in range(3):
+        state, weights = rules.update(state, [])
+        found.append(weights)
+    assert found == [{"a": 0.0, "b": 1.0}, {"a": 0.7, "b": 0.3}, {"a": 0.7, "b": 0.3}]
+    with pytest.raises(MixerError, match="say which"):
+        rules.start("schedule", ["a", "b"])
+
+
+@every_rule
+def test_a_missing_score_keeps_the_weights_where_scores_count(name):
+    state, _ = rules.update(begun(name), observe((20, 21, 22, 23), (1, 2, 3, 4)))
+    rows = [{**row, "score": None} for row in observe((25, 21, 22, 23), (1, 2, 3, 4))]
+    after, weights = rules.update(state, rows)
+    assert after["missing"] == dict.fromkeys(TASKS, 1) and after["interval"] == 2
+    if name == "des":
+        assert weights == dict(zip(TASKS, state["weights"], strict=True)) and after["memory"] == state["memory"]
+
+
+def test_losses_are_needed_once_something_was_trained():
+    state, _ = rules.update(rules.start("dwa", TASKS), losses((None,) * 4))
+    with pytest.raises(MixerError, match="'dwa' needs train_loss of every task; 'deblur' has none"):
+        rules.update(state, losses((None,) * 4))

@@ -23,7 +23,7 @@ from trainer.cli import app
 PROGRAM = [sys.executable, "-c", "from trainer.cli import main; main()"]
 SMALL = [
     "--batch", "4", "--crop", "24", "--workers", "0", "--set", "model.options.width=4", "--steps", "18",
-    "--interval", "6", "--checkpoint", "2", "--eta", "0.5", "--device", "cpu", "--threads", "1",
+    "--interval", "6", "--checkpoint", "2", "--rule", "des", "--eta", "0.5", "--device", "cpu", "--threads", "1",
 ]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_help_is_quick_and_has_an_example_everywhere(tmp_path: Path) -> None:
         (["run", "--manifest", "{manifest}", "--metric", "denoise=psnrr"], 2, "did you mean psnr"),
         (["run", "--manifest", "{manifest}", "--metric", "snow=psnr"], 2, "not in D_ref"),
         (["run", "--manifest", "{manifest}", "--rule", "dess"], 2, "unknown rule"),
-        (["run", "--manifest", "{manifest}", "--eta", "-1"], 2, "a number above 0"),
+        (["run", "--manifest", "{manifest}", "--rule", "des", "--eta", "-1"], 2, "a number above 0"),
         (["run", "--manifest", "{manifest}", "--schedule", "absent.parquet"], 1, "no such schedule"),
         (["run", "--manifest", "{manifest}", "--set", "data.crops=3"], 2, "data.crops: no such setting"),
         (["run", "--manifest", "{manifest}", "--preset", "huge"], 2, "unknown preset"),

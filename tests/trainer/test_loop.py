@@ -23,7 +23,7 @@ TINY: dict[str, Any] = {
     "data": {"batch": 4, "crop": 24, "workers": 0},
     "model": {"options": {"width": 4}},
     "optimiser": {"steps": 12, "warmup": 2},
-    "mixture": {"params": {"eta": 0.5}},
+    "mixture": {"rule": "des", "params": {"eta": 0.5}},
     "evaluation": {"interval": 4},
     "run": {"device": "cpu", "threads": 1},
 }
