@@ -16,7 +16,8 @@ steps:
   - {name: pairs, run: curate.degrade, with: {manifest: "@clean", crop: 64, crops: 2, tasks: [denoise, sr]}}
   - {name: split, run: curate.split, with: {manifest: "@pairs", ref: 2, test: 0.1}}
   - {name: shards, run: curate.shard, with: {manifest: "@split"}}
-  - {name: run, run: trainer.run, with: {manifest: "@shards", rule: des, eta: 0.2, steps: 4, interval: 2, batch: 2, crop: 32}}
+  - {name: run, run: trainer.run, with: {manifest: "@shards", rule: des, eta: 0.2, steps: 4, interval: 2, batch: 2,
+      crop: 32}}
   - {name: test, run: trainer.eval, with: {checkpoint: "@run", manifest: "@shards"}}
   - {name: report, run: trainer.report, with: {run: "@run", evaluation: "@test"}}
 """
