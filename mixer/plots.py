@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
 from typing import TYPE_CHECKING, Any
@@ -63,13 +64,32 @@ def _over_uniform(simulation: Simulation, one: Outcome, what: str) -> Any:
 
 
 def page(simulation: Simulation) -> str:
-    """HTML with the weights (left) and the scores (right) of the first seed over the intervals, a row a rule."""
+    """HTML: the bars, the table of what each rule reached, and the first seed's weights and scores; opens offline."""
+    import base64
+
     rows = [
         (one.rule, schedule.Schedule("task", one.tasks, one.weights[:, 0], one.scores[:, 0]))
         for one in simulation.outcomes
     ]
-    title = f"World {simulation.world.name}, seed {simulation.world.seeds[0]}"
-    return _html(rows, title)
+    curves = _html(rows, f"World {simulation.world.name}, seed {simulation.world.seeds[0]}")
+    bars = base64.b64encode(picture(simulation)).decode()
+    style = "body{font-family:sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
+    head = f"<h1>World {html.escape(simulation.world.name)}</h1><img alt='bars' src='data:image/png;base64,{bars}'>"
+    return curves.replace("<body>", f"<body><style>{style}</style>{head}{_table(simulation)}", 1)
+
+
+def _table(simulation: Simulation) -> str:
+    """What each rule reached, means over seeds with half the 95 % interval, as HTML."""
+    names = ["mean dB", "against uniform", "worst task's gap", "area", *(f"to {name}" for name in simulation.oracle)]
+    head = "".join(f"<th>{name}</th>" for name in ("rule", *names, "entropy", "starved", "churn"))
+    body = []
+    for one in simulation.outcomes:
+        values = [one.mean, _over_uniform(simulation, one, "mean"), -one.worst, one.area]
+        values += [one.mean - best for best in simulation.oracle.values()]
+        cells = [f"{middle:.3f} ±{half:.3f}" for middle, half in map(interval, values)]
+        cells += [f"{value.mean():.4f}" for value in (one.entropy, one.starved, one.churn)]
+        body.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (html.escape(one.rule), *cells)) + "</tr>")
+    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
 
 
 def _html(rows: list[tuple[str, Schedule]], title: str) -> str:

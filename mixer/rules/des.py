@@ -6,6 +6,9 @@ gains weight. The product telescopes to softmax(log p(0) - eta (s(t) - s(0))): `
 That form is what is evaluated, with every rounding error of the exponent carried along (Dekker 1971): nothing
 overflows, a weight that underflows to 0 can come back, and after any number of updates the error is that of one. A
 weight that starts at 0 stays there. Scores beyond 1e100 count as 1e100.
+
+The noise of s(0) stays in the weights for ever. With `first` = n the first n evaluations keep the initial weights and
+their mean is s(0), which is no longer the paper's rule.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from mixer.rules import _check
 from mixer.tables import Array
 
 NEEDS: tuple[str, ...] = ()
-PARAMETERS: Mapping[str, Any] = {"eta": 0.1}
+PARAMETERS: Mapping[str, Any] = {"eta": 0.1, "first": 1}
 TAKES_INITIAL = True
 
 LARGEST = 1e100  # of a score: its products stay finite
@@ -28,15 +31,20 @@ SPLIT = 2.0**27 + 1
 
 
 def init(tasks: Sequence[str], params: Mapping[str, Any]) -> dict[str, Array]:
-    """Memory: the first scores. Raises MixerError unless eta is a finite number above 0."""
+    """Memory: the first scores, and of how many evaluations they are the mean. Raises MixerError for bad parameters."""
     _check.above("des", params, "eta")
-    return {"first_scores": np.full((1, len(tasks)), np.nan)}
+    _check.above("des", params, "first")
+    return {"first_scores": np.zeros((1, len(tasks))), "averaged": np.zeros((1, 1))}
 
 
 def update(seen: Seen, memory: dict[str, Array], params: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
-    """One step of algorithm 1; the first records the scores before training and keeps the weights."""
+    """One step of algorithm 1; the first `first` evaluations record the scores and keep the weights."""
     score_SxK = np.clip(seen.score, -LARGEST, LARGEST)
-    first_SxK = np.where(np.isnan(memory["first_scores"]), score_SxK, memory["first_scores"])
+    first_SxK, count = memory["first_scores"], memory["averaged"]
+    begins = count < params["first"]
+    if begins.any():
+        count = count + begins
+        first_SxK = np.where(begins, first_SxK + (score_SxK - first_SxK) / np.maximum(count, 1), first_SxK)
     gain, gain_error = _sum(score_SxK, -first_SxK)
     fall, fall_error = _product(np.full_like(gain, min(params["eta"], LARGEST)), gain)
     logit, error = _sum(_check.log(np.where(seen.initial > 0, seen.initial, 1.0)), -fall)
@@ -46,8 +54,8 @@ def update(seen: Seen, memory: dict[str, Array], params: Mapping[str, Any]) -> t
     below, below_error = _sum(logit, -top)
     exponent_SxK = below + (below_error + error - top_error)
     weights_SxK = _check.softmax(np.where(seen.initial > 0, exponent_SxK, -np.inf))
-    same_S = (score_SxK == first_SxK).all(axis=1, keepdims=True)
-    return {"first_scores": first_SxK}, np.where(same_S, seen.initial, weights_SxK)
+    still = begins | (score_SxK == first_SxK).all(axis=1, keepdims=True)
+    return {"first_scores": first_SxK, "averaged": count}, np.where(still, seen.initial, weights_SxK)
 
 
 def _sum(a: Array, b: Array) -> tuple[Array, Array]:

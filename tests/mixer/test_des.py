@@ -125,3 +125,12 @@ def test_one_task_keeps_all():
 def test_eta_must_be_a_number_above_0(eta):
     with pytest.raises(MixerError, match=r"eta is .*, a number above 0 is needed"):
         rules.start("des", TASKS, {"eta": eta})
+
+
+def test_the_first_evaluations_may_be_averaged():
+    state = rules.start("des", TASKS[:2], {"eta": 1.0, "first": 3})
+    for score in (20.0, 21.0, 22.0):
+        state, weights = rules.update(state, rows([score, 20.0]))
+        assert weights == {"deblur": 0.5, "dehaze": 0.5}
+    _, weights = rules.update(state, rows([21.0 + np.log(3), 20.0]))
+    assert weights == pytest.approx({"deblur": 0.25, "dehaze": 0.75}, abs=1e-15)

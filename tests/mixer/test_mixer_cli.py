@@ -218,7 +218,7 @@ def test_several_worlds_and_the_verdicts(mixer: Mixer) -> None:
 
 def test_rules(mixer: Mixer) -> None:
     out = mixer("rules")[1]
-    assert "equilibrium   Ours" in out and "(eta=0.1)" in out and "needs train_loss, reference_loss" in out
+    assert "equilibrium   Ours" in out and "(eta=0.1, first=1)" in out and "needs train_loss, reference_loss" in out
 
 
 def test_plot(mixer: Mixer) -> None:

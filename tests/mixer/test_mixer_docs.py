@@ -22,3 +22,12 @@ def test_the_guide_works(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "") and '"interval": 1' in ran.stdout
     ran = subprocess.run([sys.executable, "-c", programs[0]], check=False, **shell)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_published_schema_is_that_of_the_worlds() -> None:
+    import json
+
+    from mixer import worlds
+
+    docs = Path(mixer.__file__).parents[1] / "docs"
+    assert json.loads((docs / "world.schema.json").read_text()) == worlds.schema()

@@ -92,7 +92,7 @@ def test_step_refuses_to_count_twice_or_to_change_its_mind(tmp_path: Path) -> No
     given_ = str(state), str(scores)
     assert step(*given_, "des")["weights"] == {"deblur": 0.5, "sr": 0.5}
     before = state.read_text()
-    assert rules.checked(json.loads(before))["params"] == {"eta": 0.1}
+    assert rules.checked(json.loads(before))["params"] == {"eta": 0.1, "first": 1}
     with pytest.raises(MixerError, match=r"is of interval 0, but .* awaits interval 1"):
         step(*given_)
     scores.write_text('task,score\n"deblur",27\nsr,60\n')

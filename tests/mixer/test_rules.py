@@ -125,7 +125,7 @@ def test_uniform_static_and_proportional():
     ("arguments", "said"),
     [
         (("nonesuch", TASKS), "unknown rule 'nonesuch'; known: ado, des, "),
-        (("des", TASKS, {"beta": 1}), "rule 'des' has no parameter 'beta'; it has eta"),
+        (("des", TASKS, {"beta": 1}), "rule 'des' has no parameter 'beta'; it has eta, first"),
         (("proportional", TASKS, {"temperature": 0}), "temperature is 0"),
         (("des", []), "one task or more"),
         (("des", ["sr", "sr"]), "each named once"),
