@@ -118,20 +118,24 @@ def _curve(logs: Sequence[Log], task: int, phi: float, noise: float) -> Curve:
         gap, tau, beta = (float(np.exp(np.clip(one, -20, 20))) for one in x[1:4])
         return float(x[0]), gap, tau, beta, transfer_K
 
-    def misses(x: Array) -> Array:
+    def misses(x: Array, unit: float) -> Array:
         start, gap, tau, beta, transfer_K = unpack(x)
         parts = []
         for log in logs:
             left = (1 + _practice(log.weight, task, transfer_K, phi) / tau) ** -beta
-            parts.append((start + gap * (1 - left) - log.score[:, task]) / noise)
+            parts.append((start + gap * (1 - left) - log.score[:, task]) / unit)
         prior = [(x[1] - np.log(gained)) / 0.7, (x[2] - TAU[0]) / TAU[1], (x[3] - BETA[0]) / BETA[1]]
         return np.concatenate([*parts, prior, x[4:] / TRANSFER])
 
     begin = np.concatenate([[first, np.log(1.3 * gained), TAU[0], BETA[0]], np.zeros(len(others))])
-    done = least_squares(misses, begin, loss="soft_l1", x_scale="jac")
-    start, gap, tau, beta, transfer_K = unpack(done.x)
-    residual = misses(done.x)[: -3 - len(others)] * noise
-    return Curve(start, start + gap, tau, beta, transfer_K, float(np.sqrt(np.mean(residual**2))), float(done.cost))
+    unit, miss = noise, 0.0
+    for _ in range(2):  # where the curve does not fit to within the noise, what it misses counts as noise: priors hold
+        found = least_squares(misses, begin, loss="soft_l1", x_scale="jac", args=(unit,)).x
+        miss = float(np.sqrt(np.mean((misses(found, unit)[: -3 - len(others)] * unit) ** 2)))
+        unit = max(noise, miss)
+    cost = float(np.sum(misses(found, noise)[: -3 - len(others)] ** 2))
+    start, gap, tau, beta, transfer_K = unpack(found)
+    return Curve(start, start + gap, tau, beta, transfer_K, miss, cost)
 
 
 def _world(
