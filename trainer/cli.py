@@ -100,9 +100,11 @@ def run(
     base = stored["config"] if stored else {"data": {"manifest": _default_manifest()}}
     from trainer import loop
 
-    result = loop.run(config_.build(base, *layers), output, resume=resume)
+    built = config_.build(base, *layers)
+    result = loop.run(built, output, resume=resume)
     skipped = f", {result.skipped} steps skipped" if result.skipped else ""
-    typer.echo(f"{result.folder}: {result.steps} steps done{skipped}")
+    left = "" if result.steps == built.optimiser.steps else "; stopped by SIGTERM, go on with --resume"
+    typer.echo(f"{result.folder}: {result.steps} steps done{skipped}{left}")
 
 
 @app.command("eval")
@@ -178,6 +180,18 @@ def report(
     from trainer.report import report as call
 
     typer.echo(call(run, evaluation=evaluation, output=output))
+
+
+@app.command()
+def show(run: Annotated[str, typer.Argument(help="Run folder.")] = "run") -> None:
+    """Print what a run is: its settings, versions, data, how far it is, its last scores and weights, its checkpoints.
+
+    \b
+    Example: trainer show run
+    """
+    from trainer.show import show_run
+
+    show_run(run)
 
 
 @app.command()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import UserError
-from trainer import checkpoint, devices, evaluate, losses, metrics, models, records
+from trainer import checkpoint, devices, evaluate, losses, metrics, models, records, signals
 from trainer import mixture as mixture_
 from trainer.config import Config
 from trainer.ema import EMA
@@ -51,6 +51,7 @@ class RunResult:
 def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
     """Train as `config` says, into the run folder `out`.
 
+    SIGTERM makes it write a checkpoint and return early (`steps` below those wanted).
     resume: go on from the newest whole checkpoint of `out`, or start when there is none. On the CPU the weights and
     the parameters are then bitwise those of a run that was never stopped. Raises UserError and MixerError.
     """
@@ -65,7 +66,7 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
     state = State(rule=mixture.start())
     threads = config.run.threads or (stored["resolved"]["threads"] if stored else None)
 
-    with devices.computing(device, threads) as threads:
+    with signals.asked_to_stop() as stop_asked, devices.computing(device, threads) as threads:
         torch.manual_seed(config.run.seed)
         model = models.build(config.model.name, config.model.preset, **config.model.options).to(device)
         ema = EMA(model, settings.ema)
@@ -93,11 +94,19 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
         with stream, Steps(settings.steps, state.step) as show:
             while True:
                 if state.evaluated != state.step and _is_boundary(config, state.step):
-                    _evaluate(config, state, ema.average, mixture, reference, scorers, book, show, bf16=bf16)
-                    if state.step == settings.steps or _is_due(config, state.step):
+                    try:
+                        _evaluate(
+                            config, state, ema.average, mixture, reference, scorers, book, show, stop_asked, bf16=bf16
+                        )
+                    except signals.StopAsked:  # the state is that of before; a resume evaluates again
+                        save(state)
+                        return _left(book, out, state, mixture)
+                    if state.step == settings.steps or _is_due(config, state.step) or stop_asked():
                         save(state)
                 if state.step == settings.steps:
                     break
+                if stop_asked():
+                    return _left(book, out, state, mixture)
                 begin = state.evaluated
                 stop = min(begin + config.evaluation.interval, settings.steps)
                 batches = stream.batches(state.weights, state.cursors, state.step, stop, interval_start=begin)
@@ -109,14 +118,23 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
                     show.step(mean)
                     if state.step % LOG_STEPS == 0:
                         book.scalars(state.step, {"train/loss": mean, "train/lr": rate})
-                    if state.step < stop and _is_due(config, state.step):
+                    if state.step < stop and (_is_due(config, state.step) or stop_asked()):
                         save(state)
+                        if stop_asked():
+                            return _left(book, out, state, mixture)
                 state.cursors = advance(
                     index, state.weights, state.cursors, begin, stop,
                     interval_start=begin, batch=config.data.batch, seed=config.run.seed,
                 )  # fmt: skip
         book.event("done", step=state.step, skipped=state.skipped)
         book.close()
+    return _result(out, state, mixture)
+
+
+def _left(book: records.Records, out: str, state: State, mixture: mixture_.Mixture) -> RunResult:
+    """What a run that SIGTERM has stopped ends with; its last checkpoint is of this very step."""
+    book.event("stopped", step=state.step)
+    book.close()
     return _result(out, state, mixture)
 
 
@@ -155,17 +173,26 @@ def _evaluate(
     scorers: dict[str, metrics.Metric],
     book: records.Records,
     show: Steps,
+    stop_asked: Callable[[], bool],
     *,
     bf16: bool,
 ) -> None:
-    """Score D_ref at this step, let the mixture answer, and enter both into the state and the run folder."""
+    """Score D_ref at this step, let the mixture answer, and enter both into the state and the run folder.
+
+    Raises StopAsked, having changed nothing, when SIGTERM comes between two images.
+    """
+
+    def seen() -> None:
+        if stop_asked():
+            raise signals.StopAsked
+
     speed, began = show.speed, time.monotonic()
     lists = {task: [metric] for task, metric in scorers.items()}
     first = not state.metrics
     try:
         scored, samples = evaluate.score(
             model, reference, lists,
-            crop=config.evaluation.crop, tile=config.evaluation.tile, bf16=bf16, inputs=first,
+            crop=config.evaluation.crop, tile=config.evaluation.tile, bf16=bf16, inputs=first, seen=seen,
         )  # fmt: skip
     except UserError as error:
         raise UserError(f"step {state.step}: {error}") from None

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -104,7 +105,24 @@ def identity(config: config_.Config, fingerprints: Mapping[str, str], resolved: 
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("equimix", "torch", "numpy")},
         },
+        "git": git_state(),
     }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working copy that this code runs from, and whether it has changes; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        here = os.path.dirname(os.path.abspath(__file__))
+        done = subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        if git("ls-files", "records.py") != "records.py":  # a repository around an installation says nothing of us
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def write_identity(folder: str, content: Mapping[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from manifests.errors import UserError
 
 if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
@@ -29,6 +31,48 @@ def show_evaluation(result: Evaluation) -> None:
     for name, text in result.conventions.items():
         console.print(f"{name}: {text}", style="dim", markup=False)
     console.print(result.path, markup=False)
+
+
+def show_run(folder: str) -> None:
+    """Print what stands in a run folder. Raises UserError when it is none."""
+    import os
+
+    import yaml
+
+    from trainer import checkpoint, records
+
+    said = records.read_identity(folder)
+    if said is None:
+        raise UserError(f"{folder}: has no config.json; is it a folder that 'trainer run' wrote?")
+    console = Console(highlight=False)
+    console.print(yaml.safe_dump(said["config"], sort_keys=False).rstrip(), markup=False)
+    for name in ("resolved", "versions", "git", "fingerprints", "data"):
+        console.print(f"{name}: {said.get(name)}", markup=False)
+    rows = _last(os.path.join(folder, "metrics.parquet"))
+    steps = said["config"]["optimiser"]["steps"]
+    done = rows[0]["step"] if rows else 0
+    table = Table("task", "metric", title=f"evaluated at step {done} of {steps}", title_justify="left")
+    for name in ("input", "value", "± SE", "weight", "samples"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        numbers = (_figure(row[name]) for name in ("lq", "value", "se", "weight"))
+        table.add_row(row["task"], row["metric"], *numbers, str(row["samples_seen"]))
+    if rows:
+        console.print(table)
+    found, problems = checkpoint.newest(os.path.join(folder, "checkpoints"))
+    for problem in problems:
+        console.print(f"damaged: {problem}", markup=False)
+    console.print("no checkpoint yet" if found is None else f"newest checkpoint: {found.path}", markup=False)
+
+
+def _last(path: str) -> list[dict[str, Any]]:
+    """Rows of the last evaluation in metrics.parquet; none before the first."""
+    import os
+
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if os.path.exists(path) else []
+    return [row for row in rows if row["step"] == max(one["step"] for one in rows)]
 
 
 def _figure(value: float | None, sign: str = "") -> str:

@@ -143,3 +143,31 @@ def test_the_commands_work_one_after_the_other(
 def test_models_are_listed() -> None:
     shown = CliRunner().invoke(app, ["models"])
     assert re.search(r"nafnet\s+gopro-width32\s+17\.11 M", shown.output)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_0(manifest: str, tmp_path: Path) -> None:
+    run = ["run", "--manifest", manifest, *SMALL]
+    assert _call(*run, "-o", "straight", cwd=tmp_path)[0] == 0
+    folder = tmp_path / "stopped"
+    moments: list[Callable[[], bool]] = [
+        (folder / "config.json").exists,
+        (folder / "metrics.parquet").exists,
+        (folder / "checkpoints" / "step-00000008").exists,
+    ]
+    for moment in moments:
+        process = _start(*run, "-o", "stopped", "--resume", cwd=tmp_path)
+        while process.poll() is None and not moment():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert "stopped by SIGTERM, go on with --resume" in out or "18 steps done" in out
+    assert '"stopped"' in (folder / "run.jsonl").read_text()
+    assert _call(*run, "-o", "stopped", "--resume", cwd=tmp_path)[0] == 0
+    for name in ("schedule.parquet", "checkpoints/step-00000018/model.safetensors"):
+        assert (tmp_path / "straight" / name).read_bytes() == (folder / name).read_bytes(), name
+    code, out, _ = _call("show", "straight", cwd=tmp_path)
+    assert code == 0 and "rule: des" in out and "evaluated at step 18 of 18" in out and "step-00000018" in out
+    assert "'commit':" in out or "git: None" in out
+    assert _call("show", "absent", cwd=tmp_path)[0] == 1
