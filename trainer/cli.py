@@ -113,9 +113,13 @@ def evaluate(
     manifest: Manifest = None,
     split: Annotated[str, typer.Option(help="Split to score.")] = "test",
     metrics: Annotated[str, typer.Option(help="psnr, ssim and pyiqa's names, with commas.")] = "psnr,ssim",
+    tile: Annotated[int, typer.Option(min=32, help="Tiles of so many pixels a side for larger images.")] = 1024,
+    channel: Annotated[str, typer.Option(help="PSNR and SSIM of rgb, or of y alone.")] = "rgb",
+    border: Annotated[int, typer.Option(min=0, help="Pixels cut off at every side first.")] = 0,
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="JSON; default RUN/eval/SPLIT-STEP.json.")
     ] = None,
+    table: Annotated[str | None, typer.Option(help="Also a table per dataset: FILE.md, .tex or .csv.")] = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -124,6 +128,7 @@ def evaluate(
     \b
     Example: trainer eval run --manifest shards
     Example: trainer eval run --split ref --metrics psnr,ssim,piqe
+    Example: trainer eval run --channel y --border 4 --table sr.tex
     """
     from trainer import devices
     from trainer.evaluate import evaluate as call
@@ -131,7 +136,16 @@ def evaluate(
 
     with devices.computing("cpu", threads):
         result = call(
-            checkpoint, manifest or _default_manifest(), split=split, metrics=[metrics], output=output, device=device
+            checkpoint,
+            manifest or _default_manifest(),
+            split=split,
+            metrics=[metrics],
+            output=output,
+            device=device,
+            tile=tile,
+            channel=channel,
+            border=border,
+            table=table,
         )
     show_evaluation(result)
 

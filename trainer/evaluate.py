@@ -18,7 +18,7 @@ import numpy.typing as npt
 from manifests import files, images
 from manifests.errors import UserError
 from trainer import metrics as metrics_
-from trainer import tiling
+from trainer import tables, tiling
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,13 +146,17 @@ def evaluate(
     split: str = "test",
     metrics: Sequence[str] = ("psnr", "ssim"),
     tile: int = TILE,
+    channel: str = "rgb",
+    border: int = 0,
     device: str = "auto",
     output: str | None = None,
+    table: str | None = None,
 ) -> Evaluation:
     """Score a checkpoint on a split of a manifest.
 
     checkpoint: a checkpoint folder, or a run folder (its newest). metrics: psnr, ssim, or pyiqa's names; those whose
-    weights are not here are reported as missing. output: the JSON that is written, RUN/eval/SPLIT-STEP.json by
+    weights are not here are reported as missing. channel, border: see `metrics.load`. table: a .md, .tex or .csv file
+    with a row per task and dataset. output: the JSON that is written, RUN/eval/SPLIT-STEP.json by
     default, with the scores of every image in a Parquet of the same name. Raises UserError.
     """
     from trainer import checkpoint as checkpoint_
@@ -161,10 +165,12 @@ def evaluate(
     from trainer.stream.index import open_index
 
     where = devices.resolve(device)
-    found, missing = _load_metrics(metrics, where)
+    found, missing = _load_metrics(metrics, where, channel, border)
     opened = checkpoint_.find(checkpoint)
     path = output or default_path(opened.path, split, opened.step)
     refuse_existing(path)
+    if table is not None:
+        tables.check_path(table)
     index = open_index(manifest, split)
     model = checkpoint_.load_model(opened, where)
     bf16 = devices.uses_bf16("auto", where)
@@ -174,6 +180,8 @@ def evaluate(
         opened.step, split, summarise(scored), missing, conventions(found, tile=tile), path, images=scored
     )
     _write(result, index.fingerprint)
+    if table is not None:
+        tables.write(result, table)
     return result
 
 
@@ -212,11 +220,13 @@ def centre(image: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     return image[top : top + size, left : left + size]
 
 
-def _load_metrics(names: Sequence[str], device: str) -> tuple[list[metrics_.Metric], dict[str, str]]:
+def _load_metrics(
+    names: Sequence[str], device: str, channel: str, border: int
+) -> tuple[list[metrics_.Metric], dict[str, str]]:
     found, missing = [], {}
     for name in dict.fromkeys(part.strip() for one in names for part in one.split(",") if part.strip()):
         try:
-            found.append(metrics_.load(name, device))
+            found.append(metrics_.load(name, device, channel=channel, border=border))
         except metrics_.MissingMetricError as error:
             missing[name] = str(error)
     if not found:

@@ -24,16 +24,17 @@ from torch import Tensor
 from manifests import images, metrics
 from manifests.errors import UserError
 
-Image = npt.NDArray[np.uint8]
+Image = npt.NDArray[Any]
 Measure = Callable[[Image, Image], float | None]
 
 CAP = 100.0  # dB: what PSNR says of identical images, so that a mean over images stays finite
 
+CHANNELS = ("rgb", "y")
+LUMA = "Y alone (luma of BT.601, 16 to 235, not rounded)"
 CONVENTIONS = {
-    "psnr": f"RGB, 8 bit, whole image, no border cropped, at most {CAP:g} dB",
-    "ssim": "RGB mean over channels, 8 bit, Gaussian 11x11 sigma 1.5, K = (0.01, 0.03), population covariance, "
-    "windows inside the image only (Wang et al. 2004; scikit-image gaussian_weights=True, "
-    "use_sample_covariance=False)",
+    "psnr": "{channel}, {area}, at most " + f"{CAP:g} dB",
+    "ssim": "{channel}, {area}, Gaussian 11x11 sigma 1.5, K = (0.01, 0.03), population covariance, windows inside the "
+    "image only (Wang et al. 2004; scikit-image gaussian_weights=True, use_sample_covariance=False)",
 }
 
 
@@ -70,13 +71,39 @@ def ssim(restored: Image, gt: Image) -> float | None:
     return float((numerator / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())
 
 
-def load(name: str, device: str = "cpu") -> Metric:
-    """The metric called `name`. Raises UserError for an unknown one, MissingMetricError when its weights are absent."""
-    if name == "psnr":
-        return Metric("psnr", True, psnr, CONVENTIONS["psnr"])
-    if name == "ssim":
-        return Metric("ssim", True, ssim, CONVENTIONS["ssim"])
-    return _pyiqa(name, device)
+def load(name: str, device: str = "cpu", *, channel: str = "rgb", border: int = 0) -> Metric:
+    """The metric called `name`. Raises UserError for an unknown one, MissingMetricError when its weights are absent.
+
+    channel: "rgb", or "y" for PSNR and SSIM on luma alone (BT.601, 16 to 235, not rounded), as super-resolution
+    papers do. border: pixels cut off at every side before anything is measured.
+    """
+    if channel not in CHANNELS:
+        raise UserError(f"channel {channel!r}: choose {' or '.join(CHANNELS)}", exit_code=2)
+    if border < 0:
+        raise UserError(f"border {border}: 0 or more pixels are needed", exit_code=2)
+    area = f"{border} pixels cut off at every side" if border else "whole image, no border cropped"
+    own = {"psnr": psnr, "ssim": ssim}.get(name)
+    if own is None:
+        plain = _pyiqa(name, device)
+        said = f"{plain.convention}; {area}" if border else plain.convention
+    else:
+        said = CONVENTIONS[name].format(channel=LUMA if channel == "y" else "RGB, 8 bit", area=area)
+        plain = Metric(name, True, own, said)
+
+    def measure(restored: Image, gt: Image) -> float | None:
+        if min(gt.shape[:2]) <= 2 * border:
+            return None
+        inner = slice(border, -border or None)
+        pair = [one[inner, inner] for one in (restored, gt)]
+        return plain.measure(*(luma(one) for one in pair)) if own and channel == "y" else plain.measure(*pair)
+
+    return Metric(name, plain.higher_is_better, measure, said)
+
+
+def luma(image: Image) -> npt.NDArray[np.float64]:
+    """(H, W, 3) uint8 RGB → (H, W, 1) luma of BT.601 in [16, 235], not rounded (MATLAB's rgb2ycbcr)."""
+    weights = np.array([65.481, 128.553, 24.966]) / 255.0
+    return (16.0 + image.astype(np.float64) @ weights)[..., None]
 
 
 def check_name(name: str) -> None:
@@ -124,10 +151,11 @@ def _tensor(image: Image, device: str) -> Tensor:
 
 
 def _blur(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(H, W, 3) smoothed by the 11x11 Gaussian of sigma 1.5, (H - 10, W - 10, 3): where the window fits."""
+    """(H, W, C) smoothed by the 11x11 Gaussian of sigma 1.5, (H - 10, W - 10, C): where the window fits."""
     kernel = np.exp(-(np.arange(-5.0, 6.0) ** 2) / (2 * 1.5**2))
     kernel /= kernel.sum()
-    return cast(npt.NDArray[np.float64], cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[5:-5, 5:-5])
+    blurred = cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[5:-5, 5:-5]
+    return cast(npt.NDArray[np.float64], blurred if plane.ndim == blurred.ndim else blurred[..., None])
 
 
 @contextlib.contextmanager

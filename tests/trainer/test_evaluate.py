@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from manifests import images
 from manifests.errors import UserError
-from trainer import checkpoint, evaluate, metrics, models, tiling
+from trainer import checkpoint, evaluate, metrics, models, tables, tiling
 from trainer.ema import EMA
 from trainer.stream.index import open_index
 
@@ -128,3 +128,47 @@ def test_an_output_that_is_not_finite_is_an_error(manifest: str) -> None:
     index = open_index(manifest, "ref")
     with pytest.raises(UserError, match="not finite"):
         evaluate.score(model, index, {task: [metrics.load("psnr")] for task in index.tasks})
+
+
+def test_luma_and_border_are_those_of_the_field(photographs: dict[str, np.ndarray]) -> None:
+    """Y as in MATLAB's rgb2ycbcr, and skimage's numbers on the cropped luma."""
+    from skimage import color
+    from skimage import metrics as peers
+
+    gt = photographs["coffee"][:120, :150]
+    rng = np.random.default_rng(0)
+    restored = np.clip(gt + rng.normal(0, 12, gt.shape), 0, 255).round().astype(np.uint8)
+    y = [color.rgb2ycbcr(one)[4:-4, 4:-4, 0] for one in (restored, gt)]
+    psnr, ssim = (metrics.load(name, channel="y", border=4) for name in ("psnr", "ssim"))
+    assert psnr.measure(restored, gt) == pytest.approx(
+        peers.peak_signal_noise_ratio(y[1], y[0], data_range=255), abs=1e-9
+    )
+    expected = peers.structural_similarity(
+        y[1], y[0], data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim.measure(restored, gt) == pytest.approx(expected, abs=1e-3)
+    assert "Y alone" in psnr.convention and "4 pixels cut off" in ssim.convention
+    assert metrics.load("psnr", border=60).measure(restored, gt) is None  # nothing is left
+    for wrong in ({"channel": "v"}, {"border": -1}):
+        with pytest.raises(UserError):
+            metrics.load("psnr", **wrong)
+
+
+def test_the_table_of_a_paper(saved: str, manifest: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"t{suffix}" for suffix in (".md", ".tex", ".csv")]
+    result = evaluate.evaluate(saved, manifest, split="ref", output=str(tmp_path / "e.json"), table=str(paths[0]))
+    for path in paths[1:]:
+        tables.write(result, str(path))
+    md, tex, csv = (path.read_text() for path in paths)
+    header, rows = tables.cells(result)
+    assert header[:5] == ["task", "dataset", "images", "psnr", "psnr (input)"]
+    tasks = sorted({one.task for one in result.images})
+    assert [row[0] for row in rows] == [*tasks, "mean"]
+    first = [one.value for one in result.images if one.task == tasks[0] and one.metric == "psnr"]
+    assert rows[0][3] == f"{np.mean(first):.2f}"
+    assert md.startswith("| task | dataset |") and "fingerprint" in md
+    assert tex.count(r"\\") == len(rows) + 1 and r"\toprule" in tex and tex.count(r"\midrule") == 2
+    assert csv.splitlines()[0].startswith("task,dataset,images,psnr")
+    for path in (str(paths[0]), str(tmp_path / "t.docx")):
+        with pytest.raises(UserError):
+            tables.check_path(path)
