@@ -103,6 +103,7 @@ def run(
     built = config_.build(base, *layers)
     result = loop.run(built, output, resume=resume)
     skipped = f", {result.skipped} steps skipped" if result.skipped else ""
+    skipped += f", {len(result.replaced)} pairs could not be read (run.jsonl lists them)" if result.replaced else ""
     left = "" if result.steps == built.optimiser.steps else "; stopped by SIGTERM, go on with --resume"
     typer.echo(f"{result.folder}: {result.steps} steps done{skipped}{left}")
 

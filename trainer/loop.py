@@ -39,11 +39,15 @@ LOG_STEPS = 20  # between points of the loss curve in TensorBoard
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ended with. scores, weights: per task, the last ones; `scores` in the metric's own direction."""
+    """What a run ended with. scores, weights: per task, the last ones; `scores` in the metric's own direction.
+
+    skipped: steps whose gradient was not finite. replaced: pairs that could not be read → how often.
+    """
 
     folder: str
     steps: int
     skipped: int
+    replaced: dict[str, int]
     scores: dict[str, float]
     weights: dict[str, float]
 
@@ -115,6 +119,7 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
                     values = _step(model, loss, optimizer, batch.to(device), rate, settings.clip, bf16=bf16)
                     ema.update(model, state.step)
                     mean = count(state, batch.task, values)
+                    _note_replaced(state, batch, book, show)
                     show.step(mean)
                     if state.step % LOG_STEPS == 0:
                         book.scalars(state.step, {"train/loss": mean, "train/lr": rate})
@@ -129,6 +134,15 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
         book.event("done", step=state.step, skipped=state.skipped)
         book.close()
     return _result(out, state, mixture)
+
+
+def _note_replaced(state: State, batch: Batch, book: records.Records, show: Steps) -> None:
+    """Count and list the pairs that could not be read; each is said once."""
+    for pair_id, reason in batch.replaced:
+        if pair_id not in state.replaced:
+            show.say(f"{reason}; another pair of its task takes its place")
+        state.replaced[pair_id] = state.replaced.get(pair_id, 0) + 1
+        book.event("replaced", step=state.step, pair_id=pair_id, reason=reason)
 
 
 def _left(book: records.Records, out: str, state: State, mixture: mixture_.Mixture) -> RunResult:
@@ -335,7 +349,7 @@ def _line(state: State, rows: list[dict[str, Any]], weights: dict[str, float]) -
 def _result(out: str, state: State, mixture: mixture_.Mixture) -> RunResult:
     last = [row for row in state.metrics if row["step"] == state.step]
     scores = {row["task"]: row["value"] for row in last}
-    return RunResult(out, state.step, state.skipped, scores, mixture.by_task(state.weights))
+    return RunResult(out, state.step, state.skipped, dict(state.replaced), scores, mixture.by_task(state.weights))
 
 
 def _cuda_states() -> list[Tensor]:

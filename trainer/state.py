@@ -24,6 +24,7 @@ class State:
     drawn: dict[str, int] = field(default_factory=dict)  # task → samples since the last evaluation
     samples_seen: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
+    replaced: dict[str, int] = field(default_factory=dict)  # pair_id that cannot be read → how often it came
     schedule: list[dict[str, Any]] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 

@@ -18,6 +18,7 @@ from manifests.errors import UserError
 from mixer import schedule
 from mixer.errors import MixerError
 from trainer import checkpoint, config, evaluate, loop, losses, records
+from trainer.stream.index import open_index
 
 TINY: dict[str, Any] = {
     "data": {"batch": 4, "crop": 24, "workers": 0},
@@ -308,3 +309,24 @@ def test_configs_are_checked() -> None:
     new = config.build({"data": {"workers": 0, "manifest": "x"}, "run": {"keep": 7}}).model_dump(mode="json")
     assert config.differences(old, new) == []
     assert records.read_identity("/nonexistent") is None
+
+
+def test_a_pair_that_cannot_be_read_does_not_end_a_run(
+    manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainer.stream.reading import Reader, Row
+
+    whole, index = Reader.pair, open_index(manifest, "train")
+    bad = index.rows[int(index.members["sr"][0])].pair_id
+
+    def pair(self: Reader, row: Row) -> Any:
+        if row.pair_id == bad:
+            raise UserError(f"disk: the LQ of pair {row.pair_id} (sr) is gone")
+        return whole(self, row)
+
+    monkeypatch.setattr(Reader, "pair", pair)
+    result = loop.run(_config(manifest, {"mixture": {"rule": "uniform", "params": {}}}), str(tmp_path / "run"))
+    events = [json.loads(line) for line in (tmp_path / "run" / "run.jsonl").read_text().splitlines()]
+    said = [one for one in events if one["event"] == "replaced"]
+    assert result.steps == 12 and list(result.replaced) == [bad] and result.replaced[bad] == len(said) >= 1
+    assert capsys.readouterr().err.count("another pair of its task takes its place") == 1

@@ -337,15 +337,33 @@ def test_damaged_members_are_named(manifest: str, tmp_path: Path, change: dict[s
 
 
 @pytest.mark.slow
-def test_an_error_in_a_worker_is_the_same_error(manifest: str, tmp_path: Path) -> None:
+def test_pairs_that_cannot_be_read_are_replaced_and_nothing_else_changes(manifest: str, tmp_path: Path) -> None:
     bad = "denoise-train-0000.tar"
+    whole = open_index(build_shards(manifest, tmp_path / "w"))
     data = open_index(build_shards(manifest, tmp_path / "s", change=lambda row: _damage(row, bad, lq_offset=0)))
-    said = []
-    for workers in (0, 1):
-        with pytest.raises(UserError, match=r"the LQ of pair .* cannot be decoded") as caught:
-            _batches(data, {"denoise": 1.0}, 0, 4, workers=workers)
-        said.append((str(caught.value), caught.value.exit_code))
-    assert said[0] == said[1] and "\n" not in said[0][0]
+    weights = {"denoise": 0.5, "sr": 0.5}
+    good = _batches(whole, weights, 0, 6, workers=0)
+    one, other = (_batches(data, weights, 0, 6, workers=workers) for workers in (0, 1))
+    damaged = {row.pair_id for row in data.rows if row.shard and row.shard.endswith(bad)}
+    gone = [pair for batch in one for pair, _ in batch.replaced]
+    assert gone and set(gone) <= damaged
+    assert "cannot be decoded" in next(batch.replaced[0][1] for batch in one if batch.replaced)
+    for mine, theirs, expected in zip(one, other, good, strict=True):
+        assert (mine.slots, mine.pair_id, mine.replaced) == (theirs.slots, theirs.pair_id, theirs.replaced)
+        assert torch.equal(mine.lq, theirs.lq) and torch.equal(mine.gt, theirs.gt)
+        assert mine.task == expected.task and not damaged & set(mine.pair_id)
+        for place, pair in enumerate(expected.pair_id):
+            if pair not in damaged:
+                assert mine.slots[place] == expected.slots[place] and mine.pair_id[place] == pair
+
+
+def test_a_task_of_which_nothing_can_be_read_is_an_error(manifest: str, tmp_path: Path) -> None:
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "lq_offset": 0} if row["shard"] and row["task"] == "denoise" else row
+
+    data = open_index(build_shards(manifest, tmp_path / "s", change=change))
+    with pytest.raises(UserError, match=r"cannot be decoded.*8 other pairs of 'denoise' could not be read either"):
+        _batches(data, {"denoise": 1.0}, 0, 4, workers=0)
 
 
 def test_a_missing_file_of_an_unsharded_manifest_is_named(manifest: str, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,9 @@ from trainer.stream.plan import Slot
 from trainer.stream.reading import Reader
 
 Job = list[tuple[Slot, Row]]
+Sample = tuple[Any, Any]  # LQ and GT, (crop, crop, 3)
+Made = tuple[Tensor, Tensor] | list[Sample | UserError]
+ATTEMPTS = 8  # pairs that are tried in place of one that cannot be read
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Batch:
     """One step's samples, in the order of their slots.
 
     lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB. They travel as `lq_pixels`, `gt_pixels`: uint8 when every file
-    of the batch has 8 bits a channel, else float32.
+    of the batch has 8 bits a channel, else float32. replaced: pair_id and reason of every pair that could not be read;
+    its slot holds another pair of the same stratum.
     """
 
     step: int
@@ -44,6 +48,7 @@ class Batch:
     pair_id: list[str]
     lq_pixels: Tensor
     gt_pixels: Tensor
+    replaced: list[tuple[str, str]] = field(default_factory=list)
 
     @cached_property
     def lq(self) -> Tensor:
@@ -68,6 +73,11 @@ def _unit(pixels: Tensor) -> Tensor:
     return pixels.div(255.0) if pixels.dtype == torch.uint8 else pixels
 
 
+def _collated(samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    lq, gt = (torch.from_numpy(crops.collate(side)) for side in zip(*samples, strict=True))
+    return lq, gt
+
+
 class _Worker(Dataset[Any]):
     """What runs in a worker: from the job of one step to its two tensors."""
 
@@ -75,19 +85,24 @@ class _Worker(Dataset[Any]):
         self.crop = crop
         self._reader: Reader | None = None
 
-    def __getitems__(self, job: Job) -> tuple[Tensor, Tensor] | UserError:
-        """(B, 3, crop, crop) LQ and GT, or the error that the main process shall raise."""
+    def __getitems__(self, job: Job) -> Made:
+        """(B, 3, crop, crop) LQ and GT; or sample by sample, with an error for each pair that cannot be read."""
+        samples = [self.sample(slot, row) for slot, row in job]
+        if any(isinstance(one, UserError) for one in samples):
+            return samples
+        return _collated(samples)
+
+    def __getitem__(self, job: Job) -> Made:
+        return self.__getitems__(job)
+
+    def sample(self, slot: Slot, row: Row) -> Sample | UserError:
+        """One slot's crops, or what is wrong with its pair."""
         if self._reader is None:
             self._reader = Reader()
         try:
-            samples = [crops.cut(self._reader.pair(row), row.scale, slot, self.crop) for slot, row in job]
+            return crops.cut(self._reader.pair(row), row.scale, slot, self.crop)
         except UserError as error:
             return error
-        lq, gt = (torch.from_numpy(crops.collate(side)) for side in zip(*samples, strict=True))
-        return lq, gt
-
-    def __getitem__(self, job: Job) -> tuple[Tensor, Tensor] | UserError:
-        return self.__getitems__(job)
 
     def close(self) -> None:
         """Close its files."""
@@ -149,7 +164,8 @@ class Stream:
         """The steps [start, stop), all in the weight interval that began at `interval_start`.
 
         weights, cursors: per stratum; the cursors are those at `interval_start` (`plan.advance` gives the next
-        interval's). A new call ends an unfinished one. Raises UserError for a pair that cannot be read.
+        interval's). A new call ends an unfinished one. A pair that cannot be read is replaced by another of its
+        stratum (`Batch.replaced`); raises UserError when eight others cannot be read either.
         """
         steps = plan.plan_steps(
             self.index, weights, cursors, start, stop,
@@ -163,14 +179,33 @@ class Stream:
         self._jobs.set(steps)
         results = self._made()
         while (made := next(results, None)) is not None:
-            job = self._jobs.under_way.popleft()
-            if isinstance(made, UserError):
-                raise made
+            job, replaced = self._jobs.under_way.popleft(), list[tuple[str, str]]()
+            if isinstance(made, list):
+                made, job, replaced = self._mended(made, job)
             slots = [slot for slot, _ in job]
-            yield Batch(slots[0].step, slots, [row.task for _, row in job], [row.pair_id for _, row in job], *made)
+            tasks, ids = [row.task for _, row in job], [row.pair_id for _, row in job]
+            yield Batch(slots[0].step, slots, tasks, ids, *made, replaced=replaced)
             self._check_current(call)
 
-    def _made(self) -> Iterator[tuple[Tensor, Tensor] | UserError]:
+    def _mended(
+        self, samples: list[Sample | UserError], job: Job
+    ) -> tuple[tuple[Tensor, Tensor], Job, list[tuple[str, str]]]:
+        """The batch, with another pair in every slot whose own cannot be read; which those are, and why."""
+        job, replaced = list(job), list[tuple[str, str]]()
+        for place, sample in enumerate(samples):
+            first = job[place][0]
+            for attempt in range(1, ATTEMPTS + 1):
+                if not isinstance(sample, UserError):
+                    break
+                replaced.append((job[place][1].pair_id, str(sample)))
+                slot = plan.replacement(self.index, first, attempt, crop=self.crop, seed=self.seed)
+                job[place] = slot, self.index.rows[slot.row]
+                samples[place] = sample = self._worker.sample(*job[place])
+            if isinstance(sample, UserError):
+                raise UserError(f"{sample}; {ATTEMPTS} other pairs of {first.stratum!r} could not be read either")
+        return _collated(samples), job, replaced
+
+    def _made(self) -> Iterator[Made]:
         if not self.workers:
             return map(self._worker.__getitems__, self._jobs)
         if self._loader is None:

@@ -26,7 +26,7 @@ from trainer.stream.shares import check_steps, counts, open_shares
 if TYPE_CHECKING:
     from trainer.stream.index import Index
 
-__all__ = ["Slot", "Walks", "advance", "check_crop", "counts", "plan_steps"]
+__all__ = ["Slot", "Walks", "advance", "check_crop", "counts", "plan_steps", "replacement"]
 
 
 class Slot(NamedTuple):
@@ -157,6 +157,21 @@ def _slots(
     names = [index.strata[k] for k in stratum_B.tolist()]
     columns = zip(names, row_B.tolist(), epoch_B.tolist(), top_B.tolist(), left_B.tolist(), *turns_3xB, strict=True)
     return [Slot(step, slot, *values) for slot, values in enumerate(columns)]
+
+
+def replacement(index: Index, slot: Slot, attempt: int, *, crop: int, seed: int) -> Slot:
+    """What stands in for a slot whose pair cannot be read: another pair of its stratum, by (seed, step, slot, attempt).
+
+    No cursor moves: the walk goes on as if the pair had been good. attempt: from 1.
+    """
+    key = seeds.key("replace", seed, slot.stratum, attempt)
+    members = index.members[slot.stratum]
+    word = seeds.words(key, slot.slot + 1, at=slot.step)[slot.slot :]
+    row_1 = members[seeds.below(word, np.array([len(members)], np.int64))]
+    word_4B = seeds.words(seeds.key("crop", seed), 4 * (slot.slot + 1), at=slot.step)
+    stratum_1 = np.array([index.strata.index(slot.stratum)])
+    made = _slots(index, slot.step, stratum_1, row_1, np.array([slot.epoch]), crop, word_4B[4 * slot.slot :])[0]
+    return made._replace(slot=slot.slot)
 
 
 def advance(
