@@ -325,7 +325,7 @@ def test_a_pair_that_cannot_be_read_does_not_end_a_run(
         return whole(self, row)
 
     monkeypatch.setattr(Reader, "pair", pair)
-    result = loop.run(_config(manifest, {"mixture": {"rule": "uniform", "params": {}}}), str(tmp_path / "run"))
+    result = loop.run(_config(manifest), str(tmp_path / "run"))
     events = [json.loads(line) for line in (tmp_path / "run" / "run.jsonl").read_text().splitlines()]
     said = [one for one in events if one["event"] == "replaced"]
     assert result.steps == 12 and list(result.replaced) == [bad] and result.replaced[bad] == len(said) >= 1
