@@ -45,7 +45,8 @@ SEES_MISSING = True
 # Axes of the hypotheses: tau (T), beta (B), and kappa with phi (C); arrays are (S, K, T, B, C).
 TAU = np.geomspace(0.5, 256, 11)[:, None, None]  # intervals of a uniform mixture
 BETA = np.geomspace(0.3, 1.8, 5)[:, None]
-KAPPA, PHI = (one.ravel() for one in np.meshgrid([0.8, 1.3, 2.2], [0.0, 0.012, 0.04, 0.12], indexing="ij"))
+KAPPA, PHI = (one.ravel() for one in np.meshgrid([0.8, 1.3, 2.2, 4.5], [0.0, 0.012, 0.04, 0.12], indexing="ij"))
+RARE = np.log(np.repeat([1.0, 1.0, 0.6, 0.2], 4))  # before anything is seen: strong harm is less likely (C)
 FORGETTING = 4  # values of phi
 MEMORY = 0.98  # what an observation still weighs one interval later: no curve holds for ever
 APPROACH = 0.2  # of the way to the mixture that is sought, per interval
@@ -143,9 +144,10 @@ def _practised(seen: Seen, practice: Array) -> Array:
     """(S, K, C) practice after the interval that ends now: a uniform mixture without repetition adds 1."""
     if not seen.interval:
         return practice
-    weight = seen.weights[..., None]
-    taught = seen.tasks * weight * _worth(seen)[..., None]
-    return np.maximum(practice * (1 - PHI * (1 - weight)) + 1 + KAPPA * (taught - 1), 0.0)
+    weight, worth = seen.weights[..., None], _worth(seen)[..., None]
+    others = (weight * worth).sum(axis=1, keepdims=True)
+    grown = KAPPA * seen.tasks * weight * worth + (1 - KAPPA) * others
+    return np.asarray(np.maximum(practice * (1 - PHI * (1 - weight)) + grown, 0.0))
 
 
 def _worth(seen: Seen) -> Array:
@@ -213,7 +215,7 @@ class _Curves:
         variance = self.variance[..., None, None, None]
         scale = np.maximum(spread[..., None, None, None], 2 * np.sqrt(variance))
         odds = np.log(np.maximum(self.gap / scale, 1e-3))
-        log_p = -0.5 * (missed / variance + odds**2 + np.log1p(r_var / variance * scale**2))
+        log_p = RARE - 0.5 * (missed / variance + odds**2 + np.log1p(r_var / variance * scale**2))
         shape = log_p.shape
         log_p = np.moveaxis(log_p.reshape(*shape[:4], -1, FORGETTING), -1, 2).reshape(*shape[:2], FORGETTING, -1)
         top = log_p.max(axis=3, keepdims=True)
@@ -268,17 +270,19 @@ def _slopes(seen: Seen, memory: dict[str, Array], curves: _Curves, grid: Array) 
     rate = phi * (1 - weight)
     kept = np.exp(ahead * np.log1p(-rate))
     intervals = np.where(rate > 1e-9, (1 - kept) / np.maximum(rate, 1e-9), ahead)
-    taught = seen.tasks * weight * _worth_ahead(seen, grid, ahead)[..., None]
-    end = np.maximum(practice * kept + (1 + kappa * (taught - 1)) * intervals, 0.0)
+    worth = _worth_ahead(seen, grid[:, None, None], ahead)
+    others = (seen.weights * _worth_ahead(seen, seen.weights, ahead)).sum(axis=1)[:, None, None]
+    grown = kappa * seen.tasks * weight * worth[..., None] + (1 - kappa) * others
+    end = np.maximum(practice * kept + grown * intervals, 0.0)
     value = -gap * np.exp(-beta * np.log1p(end / tau))
     return np.diff(value, axis=0) / np.diff(weight, axis=0), chance / chance.sum(axis=2, keepdims=True)
 
 
-def _worth_ahead(seen: Seen, grid: Array, ahead: float) -> Array:
-    """(G, S, K) what a sample is worth on average over the intervals ahead, at each of the weights."""
+def _worth_ahead(seen: Seen, weight: Array, ahead: float) -> Array:
+    """What a sample of each task is worth on average over the intervals ahead; weight: as (S, K), or (G, 1, 1)."""
     per_interval = np.nan_to_num(seen.samples_seen).sum(axis=1, keepdims=True) / max(1, seen.interval)
     size = np.where(seen.task_size > 0, seen.task_size, np.inf)
-    tired = grid[:, None, None] * (per_interval / size) * ahead / PATIENCE
+    tired = weight * (per_interval / size) * ahead / PATIENCE
     fresh = np.where(tired > 1e-9, -np.expm1(-tired) / np.maximum(tired, 1e-9), 1.0)
     return np.asarray(_worth(seen) * fresh)
 
