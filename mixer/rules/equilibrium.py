@@ -59,7 +59,7 @@ NOISE_RANGE = 3.0  # how far a task's noise may move its unit from the median ta
 PROBED = 12  # tasks; with more, probing them all takes too long
 LARGEST = 1e100  # of a score: its squares stay finite
 LEAST = 1e-300
-QUIET = 4.0  # standard errors of a task's mean score: what a change must bring where nothing is known to be gained
+QUIET = 8.0  # standard errors of a task's mean score: what a change must bring where nothing is known to be gained
 GRID = 25
 
 
