@@ -24,7 +24,7 @@ class Noise:
     images: of D_ref. se: standard error of the mean over images, the median over evaluations. jitter: standard error of
     one evaluation against its neighbours (from second differences, so that a steady gain does not count); on a fixed
     D_ref this is what a rule sees as noise. gain: change per evaluation over the last half of the run.
-    images_needed: for a standard error of a twentieth of what the whole run gained. longer: how many times as long the
+    images_needed: for a standard error of a twentieth of what the whole run gained, where it has gained anything. longer: how many times as long the
     interval should be for a gain of twice the jitter; None where nothing is gained any more.
     """
 
@@ -79,7 +79,7 @@ def _noise(task: str, metric: str, table_Nx3: Array) -> Noise:
     jitter = jitter_of(value)
     gain = float(np.polyfit(np.arange(len(half)), half, 1)[0])
     gained = abs(float(np.median(value[-3:]) - value[0]))
-    needed = math.ceil(images * (se / (ENOUGH * gained)) ** 2) if gained > 0 and se > 0 else images
+    needed = math.ceil(images * (se / (ENOUGH * gained)) ** 2) if gained > 2 * se else images  # else: gained what?
     longer = max(1, math.ceil(SIGNAL * jitter / abs(gain))) if abs(gain) > 0.05 * jitter else None
     return Noise(task, metric, images, se, jitter, gain, max(2, needed), longer)
 

@@ -18,6 +18,7 @@ from mixer.worlds import MUSIQ_PER_DB, load
 
 FORGETTING = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
 TRANSFER = 0.2  # standard deviation that transfer has before anything is seen
+GAP = 0.3  # the same of the logarithm of the gap, around 1.3 times what was gained
 TAU, BETA = (np.log(8.0), 1.5), (np.log(0.8), 0.7)  # the same of the logarithms of tau and beta
 FEWEST = 6  # intervals
 
@@ -124,7 +125,7 @@ def _curve(logs: Sequence[Log], task: int, phi: float, noise: float) -> Curve:
         for log in logs:
             left = (1 + _practice(log.weight, task, transfer_K, phi) / tau) ** -beta
             parts.append((start + gap * (1 - left) - log.score[:, task]) / unit)
-        prior = [(x[1] - np.log(gained)) / 0.7, (x[2] - TAU[0]) / TAU[1], (x[3] - BETA[0]) / BETA[1]]
+        prior = [(x[1] - np.log(1.3 * gained)) / GAP, (x[2] - TAU[0]) / TAU[1], (x[3] - BETA[0]) / BETA[1]]
         return np.concatenate([*parts, prior, x[4:] / TRANSFER])
 
     begin = np.concatenate([[first, np.log(1.3 * gained), TAU[0], BETA[0]], np.zeros(len(others))])
