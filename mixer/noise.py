@@ -24,8 +24,9 @@ class Noise:
     images: of D_ref. se: standard error of the mean over images, the median over evaluations. jitter: standard error of
     one evaluation against its neighbours (from second differences, so that a steady gain does not count); on a fixed
     D_ref this is what a rule sees as noise. gain: change per evaluation over the last half of the run.
-    images_needed: for a standard error of a twentieth of what the whole run gained, where it has gained anything. longer: how many times as long the
-    interval should be for a gain of twice the jitter; None where nothing is gained any more.
+    images_needed: for a standard error of a twentieth of what the whole run gained, where it has gained anything.
+    longer: how many times as long the interval should be for a gain of twice the jitter; None where nothing is gained
+    any more.
     """
 
     task: str

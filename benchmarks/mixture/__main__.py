@@ -80,7 +80,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     """The size that was asked for, with what flags change."""
     names = [*NUMBERS, "device", "preset", "photos"]
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
-    params: dict[str, dict[str, Any]] = {}
+    params = {name: dict(own) for name, own in settings.FULL.params.items()}
     try:
         shares = {task: float(share) for task, share in (one.split("=") for one in options.tasks.split(","))}
         for one in options.set:
