@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
@@ -15,6 +18,8 @@ from PIL import Image as PILImage
 from PIL import ImageCms, ImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SHOWN_OTHERWISE = {b"iCCP", b"eXIf", b"tRNS", b"iTXt", b"zTXt", b"acTL"}  # chunks: profiles, rotation, transparency
 MAX_PIXELS = 178_956_970  # Pillow's own limit: a third of 1 GiB at three bytes a pixel
 
 Pixels = npt.NDArray[Any]
@@ -81,6 +86,41 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
             raise
         except (OSError, ValueError, SyntaxError, ArithmeticError, MemoryError, cv2.error) as error:
             raise ImageError(f"damaged {form} ({_reason(error)})") from None
+
+
+def decode_rows(data: bytes, rows: int, *, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, tuple[int, int]]:
+    """The upper `rows` rows of an image at least, as `decode` would show them, and the (height, width) of the whole.
+
+    A PNG as it is common (8-bit RGB, not interlaced) is read no further than that; what follows is then not looked at,
+    so damage there goes unnoticed. Others are decoded whole. Raises ImageError.
+    """
+    if (size := _plain_png(data)) is not None and size[0] * size[1] <= max_pixels:
+        try:
+            return np.asarray(imagecodecs.spng_decode(_shortened(data, min(rows, size[0])))), size
+        except imagecodecs.SpngError:
+            pass  # `decode` says what is wrong with it
+    pixels = decode(data, max_pixels=max_pixels).pixels
+    return pixels, (int(pixels.shape[0]), int(pixels.shape[1]))
+
+
+def _plain_png(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a PNG whose pixels are 8-bit RGB, row by row, and are shown as they are; else None."""
+    if data[:8] != PNG or data[24:29] != b"\x08\x02\x00\x00\x00":
+        return None
+    place, end = 33, len(data) - 12
+    while place <= end:
+        size, kind = struct.unpack_from(">I4s", data, place)
+        if kind in PNG_SHOWN_OTHERWISE or (kind == b"tEXt" and data[place + 8 : place + 19] == b"Raw profile"):
+            return None
+        place += size + 12
+    width, height = struct.unpack(">II", data[16:24])
+    return (height, width) if width and height else None
+
+
+def _shortened(data: bytes, rows: int) -> bytes:
+    """A PNG whose header says that it has `rows` rows: a decoder stops there."""
+    header = data[12:20] + struct.pack(">I", rows) + data[24:29]
+    return b"".join([data[:12], header, struct.pack(">I", zlib.crc32(header)), memoryview(data)[33:]])
 
 
 def _decode_8(data: bytes, opened: PILImage.Image, form: str) -> Image:

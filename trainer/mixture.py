@@ -27,7 +27,7 @@ class Mixture:
 
     def __init__(self, config: config_.Mixture, index: Index, schedule: schedule_.Schedule | None) -> None:
         self.config, self.index, self.schedule = config, index, schedule
-        self.task_of = {name: index.rows[int(members[0])].task for name, members in index.members.items()}
+        self.task_of = index.task_of
         self.task_size = dict.fromkeys(index.tasks, 0)
         for stratum, size in index.sizes.items():
             self.task_size[self.task_of[stratum]] += size

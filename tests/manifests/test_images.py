@@ -150,3 +150,40 @@ def test_a_tiff_is_turned_once():
     exif[0x0112] = 6
     PILImage.fromarray(pixels).save(buffer, "TIFF", exif=exif)
     assert (images.decode(buffer.getvalue()).pixels == np.rot90(pixels, -1)).all()
+
+
+def test_the_upper_rows_of_a_png_are_those_of_the_whole() -> None:
+    from skimage import data
+
+    pixels = data.astronaut()
+    for encoded in (images.encode_png(pixels), images.encode_jpeg(pixels, 90), _png16(pixels)):
+        whole = images.decode(encoded).pixels
+        for rows in (1, 100, 511, 512):
+            upper, size = images.decode_rows(encoded, rows)
+            assert size == (512, 512) and rows <= len(upper) <= 512
+            np.testing.assert_array_equal(upper, whole[: len(upper)])
+    assert len(images.decode_rows(images.encode_png(pixels), 100)[0]) == 100
+
+
+def test_rows_of_an_odd_png_are_decoded_as_ever() -> None:
+    from PIL import Image as PILImage
+    from skimage import data
+
+    pixels = data.chelsea()
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    PILImage.fromarray(pixels).save(buffer, "PNG", exif=exif)
+    upper, size = images.decode_rows(buffer.getvalue(), 10)
+    np.testing.assert_array_equal(upper, images.decode(buffer.getvalue()).pixels)
+    assert size == (pixels.shape[1], pixels.shape[0])  # upright
+    plain = images.encode_png(pixels)
+    for damaged in (plain[:200], plain[: len(plain) // 2], plain[:2000] + b"\0" * 8 + plain[2008:], plain[:30], b""):
+        with pytest.raises(images.ImageError):
+            images.decode_rows(damaged, len(pixels))
+    with pytest.raises(images.ImageError, match="limit"):
+        images.decode_rows(plain, 10, max_pixels=100)
+
+
+def _png16(pixels: np.ndarray) -> bytes:
+    return images.encode_png(pixels.astype(np.uint16) * 257)

@@ -319,10 +319,10 @@ def test_a_pair_that_cannot_be_read_does_not_end_a_run(
     whole, index = Reader.pair, open_index(manifest, "train")
     bad = index.rows[int(index.members["sr"][0])].pair_id
 
-    def pair(self: Reader, row: Row) -> Any:
+    def pair(self: Reader, row: Row, **options: Any) -> Any:
         if row.pair_id == bad:
             raise UserError(f"disk: the LQ of pair {row.pair_id} (sr) is gone")
-        return whole(self, row)
+        return whole(self, row, **options)
 
     monkeypatch.setattr(Reader, "pair", pair)
     result = loop.run(_config(manifest), str(tmp_path / "run"))

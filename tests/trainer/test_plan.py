@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from manifests.errors import UserError
 from trainer.stream import seeds
 from trainer.stream.index import Index
-from trainer.stream.plan import Slot, Walks, advance, counts, plan_steps
+from trainer.stream.plan import Slot, Walks, advance, counts, part, plan_steps
 from trainer.stream.shares import UNIT, quantise
 
 PINNED = {
@@ -39,7 +39,7 @@ def _index(sizes: dict[str, int], *, block: int | None = None, shard_size: int =
     shard = np.concatenate([1000 * k + np.arange(size) // shard_size for k, size in enumerate(sizes.values())])
     return Index(
         tasks=tuple(names), strata=tuple(names), sizes=dict(sizes), fingerprint="f" * 32, rows=(),  # type: ignore[arg-type]
-        block=block, members=members, shard=shard, scale=np.full(len(rows), scale),
+        block=block, task_of={name: name for name in names}, members=members, shard=shard, scale=np.full(len(rows), scale),
         width=96 + 4 * (rows % 10), height=np.full(len(rows), 60),
     )  # fmt: skip
 
@@ -229,3 +229,50 @@ def test_random_words_are_those_of_the_first_release() -> None:
     assert seeds.permutation(key, 6).tolist() == PINNED["permutation"]
     np.testing.assert_array_equal(seeds.words(key, 12)[4:8], seeds.words(key, 8)[4:])
     assert (seeds.below(seeds.words(key, 10_000), np.full(10_000, 3)) < 3).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.lists(extreme.map(lambda x: min(x, 1.0)), min_size=1, max_size=6).filter(any),
+    sizes=st.lists(st.integers(1, 40), min_size=6, max_size=6),
+    batch=st.integers(1, 33),
+    world=st.integers(1, 8),
+    seed=st.integers(0, 99),
+    start=st.integers(0, 9),
+)
+def test_any_number_of_processes_shares_the_same_steps(
+    weights: list[float], sizes: list[int], batch: int, world: int, seed: int, start: int
+) -> None:
+    names = _names(len(weights))
+    index = _index(dict(zip(names, sizes, strict=False)))
+    given_weights = dict(zip(names, weights, strict=True))
+    whole = _plan(index, given_weights, 0, 12, batch=batch, seed=seed)
+    assert _plan(index, given_weights, start, 12, batch=batch, seed=seed) == whole[start:]
+    for slots in whole:
+        shares = [part(slots, rank, world) for rank in range(world)]
+        assert [slot for share in shares for slot in share] == slots
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        assert batch < world or min(map(len, shares)) >= 1
+    drawn: dict[str, list[int]] = {name: [] for name in names}
+    for slots in whole:
+        for name in names:
+            drawn[name] += sorted(slot.row for slot in slots if slot.stratum == name)
+    for name, size in zip(names, sizes, strict=False):  # an epoch is a permutation: the first `size` draws are all rows
+        if len(drawn[name]) >= size:
+            used = Counter(drawn[name])
+            assert max(used.values()) - min(used[row] for row in index.members[name].tolist()) <= 1
+
+
+def test_no_process_gets_one_task_alone() -> None:
+    index = _index({"a": 500, "b": 500})
+    both = [0, 0]
+    for slots in _plan(index, {"a": 0.5, "b": 0.5}, 0, 200, batch=16):
+        for rank in range(2):
+            both[rank] += len({slot.stratum for slot in part(slots, rank, 2)}) == 2
+    assert min(both) > 190
+
+
+def test_upsampling_is_drawn_per_slot_and_uses_all_three() -> None:
+    index = _index({"a": 500}, scale=2)
+    seen = Counter(slot.upsampling for slots in _plan(index, {"a": 1.0}, 0, 100, batch=16) for slot in slots)
+    assert set(seen) == {"nearest", "bilinear", "bicubic"} and min(seen.values()) > 450

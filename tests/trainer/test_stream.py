@@ -276,12 +276,14 @@ def test_weights_of_shards_are_honoured_exactly(shards: str) -> None:
         assert [data.rows[slot.row].shard for slot in batch.slots] == [slot.stratum for slot in batch.slots]
 
 
-def test_super_resolution_inputs_are_enlarged_to_the_crop(shards: str) -> None:
+@pytest.mark.parametrize("upsampling", ["random", "nearest", "bilinear", "bicubic"])
+def test_super_resolution_inputs_are_enlarged_to_the_crop(shards: str, upsampling: str) -> None:
     data = open_index(shards)
-    for batch in _batches(data, {"sr": 1.0}, 0, 4):
+    for batch in _batches(data, {"sr": 1.0}, 0, 4, upsampling=upsampling):
         for place, slot in enumerate(batch.slots):
             pair = data.load(slot.row)
-            whole = cv2.resize(pair.lq, (64, 64), interpolation=cv2.INTER_CUBIC)
+            method = slot.upsampling if upsampling == "random" else upsampling
+            whole = cv2.resize(pair.lq, (64, 64), interpolation=crops.UPSAMPLING[method])
             for side, tensor in ((whole, batch.lq), (pair.gt, batch.gt)):
                 expected = side[slot.top : slot.top + 32, slot.left : slot.left + 32]
                 expected = expected[:, ::-1] if slot.flip_h else expected
@@ -296,7 +298,7 @@ def test_super_resolution_inputs_are_enlarged_to_the_crop(shards: str) -> None:
 def test_small_images_are_continued_by_reflection() -> None:
     rng = np.random.default_rng(0)
     pair = Pair(rng.integers(0, 256, (20, 12, 3), np.uint8), rng.integers(0, 65536, (40, 24, 3), np.uint16))
-    slot = plan.Slot(0, 0, "sr", 0, 0, 8, 0, False, False, False)
+    slot = plan.Slot(0, 0, "sr", 0, 0, 8, 0, False, False, False, "bicubic")
     lq, gt = crops.cut(pair, 2, slot, 32)
     assert lq.shape == gt.shape == (32, 32, 3) and lq.dtype == np.uint8 and gt.dtype == np.uint16
     np.testing.assert_array_equal(gt[:, :24], pair.gt[8:40])

@@ -12,29 +12,32 @@ from trainer.stream.plan import Slot
 from trainer.stream.reading import Pair, Pixels
 
 MARGIN = 2  # LQ pixels around the crop that bicubic interpolation looks at
+UPSAMPLING = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
-def cut(pair: Pair, scale: int, slot: Slot, crop: int) -> tuple[Pixels, Pixels]:
+def cut(pair: Pair, scale: int, slot: Slot, crop: int, upsampling: str = "random") -> tuple[Pixels, Pixels]:
     """LQ and GT of one slot, (crop, crop, 3) each, in the pixel type of their files.
 
-    An LQ that is smaller than its GT is enlarged by OpenCV's bicubic and clipped to its range: the crop equals that of
-    the enlarged whole. Sides of the GT that are shorter than the crop are continued by reflection, LQ and GT alike.
+    An LQ that is smaller than its GT is enlarged by OpenCV and clipped to its range: the crop equals that of the
+    enlarged whole. upsampling: nearest, bilinear, bicubic, or random: the slot's own draw. Sides of the GT that are
+    shorter than the crop are continued by reflection, LQ and GT alike.
     """
     bottom, right = (min(at + crop, size) for at, size in zip((slot.top, slot.left), pair.gt.shape[:2], strict=True))
     gt = pair.gt[slot.top : bottom, slot.left : right]
     if scale == 1:
         lq = pair.lq[slot.top : bottom, slot.left : right]
     else:
-        lq = _enlarged(pair.lq, scale, slot.top, slot.left, bottom, right)
+        method = UPSAMPLING[slot.upsampling if upsampling == "random" else upsampling]
+        lq = _enlarged(pair.lq, scale, slot.top, slot.left, bottom, right, method)
     return _turn(_pad(lq, crop), slot), _turn(_pad(gt, crop), slot)
 
 
-def _enlarged(lq: Pixels, scale: int, top: int, left: int, bottom: int, right: int) -> Pixels:
+def _enlarged(lq: Pixels, scale: int, top: int, left: int, bottom: int, right: int, method: int) -> Pixels:
     """The GT's crop [top, bottom) x [left, right) of the LQ at GT size."""
     above, before = max(top // scale - MARGIN, 0), max(left // scale - MARGIN, 0)
     part = lq[above : bottom // scale + MARGIN, before : right // scale + MARGIN]
     size = part.shape[1] * scale, part.shape[0] * scale
-    large = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(np.ascontiguousarray(part), size, interpolation=method)
     rows, columns = bottom - top, right - left
     top, left = top - above * scale, left - before * scale
     return large[top : top + rows, left : left + columns]

@@ -87,7 +87,7 @@ class Index:
 
     tasks, strata: sorted names. sizes: stratum → pairs. rows: the pairs in the manifest's order. fingerprint: 32 hex
     digits of all that the plan and the pixels depend on: pair ids, order, strata, shards, GT sizes, content hashes.
-    block: shards per shuffle block, None when all are mixed. members: stratum → (n,) its rows. shard, scale, width,
+    block: shards per shuffle block, None when all are mixed. task_of: stratum → its task. members: stratum → (n,) its rows. shard, scale, width,
     height: (N,) of every row; width and height of the GT in pixels.
     """
 
@@ -97,6 +97,7 @@ class Index:
     fingerprint: str
     rows: Rows
     block: int | None
+    task_of: dict[str, str]
     members: dict[str, Ints] = field(repr=False)
     shard: Ints = field(repr=False)
     scale: Ints = field(repr=False)
@@ -141,6 +142,7 @@ def open_index(manifest: str, split: str | None = "train", *, strata: str = "tas
         fingerprint=_fingerprint(table, strata, block),
         rows=rows,
         block=block,
+        task_of={name: rows[int(part[0])].task for name, part in members.items()},
         members=members,
         shard=shard,
         scale=_integers(table.column("scale")),

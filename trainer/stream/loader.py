@@ -1,6 +1,7 @@
 """The plan's slots as tensors: the main process plans, workers read, decode and crop, and know nothing else.
 
-Every worker is told which rows and crops to make, so any number of them gives the same batches in the same order.
+Every worker is told which rows and crops to make, so any number of them gives the same batches in the same order. Of
+several training processes each plans the whole step and loads its part of the slots.
 Workers are started by a fork server that imports torch once: unlike a fork of the training process, that is safe with
 CUDA and with the threads of Arrow and fsspec. As with every such start, a script that trains must be importable
 (`if __name__ == "__main__":`).
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,23 +24,36 @@ from torch.utils.data import DataLoader, Dataset
 
 from manifests.errors import UserError
 from trainer.stream import crops, plan
+from trainer.stream.cache import Cache
 from trainer.stream.index import Index, Row
 from trainer.stream.plan import Slot
 from trainer.stream.reading import Reader
 
 Job = list[tuple[Slot, Row]]
 Sample = tuple[Any, Any]  # LQ and GT, (crop, crop, 3)
-Made = tuple[Tensor, Tensor] | list[Sample | UserError]
 ATTEMPTS = 8  # pairs that are tried in place of one that cannot be read
+
+
+class Made(NamedTuple):
+    """What a worker makes of a job: two tensors, or its samples one by one where a pair cannot be read.
+
+    fetched: remote shards that were brought into the cache for it.
+    """
+
+    lq: Tensor | None
+    gt: Tensor | None
+    samples: list[Sample | UserError]
+    fetched: int
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's samples, in the order of their slots.
+    """One step's samples of this process, in the order of their slots.
 
     lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB. They travel as `lq_pixels`, `gt_pixels`: uint8 when every file
-    of the batch has 8 bits a channel, else float32. replaced: pair_id and reason of every pair that could not be read;
-    its slot holds another pair of the same stratum.
+    of the batch has 8 bits a channel, else float32. step_task: the task of every slot of the step, also of those that
+    other processes have. replaced: pair_id and reason of every pair that could not be read; its slot holds another
+    pair of the same stratum. fetched: remote shards that were brought for it.
     """
 
     step: int
@@ -48,7 +62,9 @@ class Batch:
     pair_id: list[str]
     lq_pixels: Tensor
     gt_pixels: Tensor
+    step_task: list[str] = field(default_factory=list)
     replaced: list[tuple[str, str]] = field(default_factory=list)
+    fetched: int = 0
 
     @cached_property
     def lq(self) -> Tensor:
@@ -68,6 +84,11 @@ class Batch:
             gt_pixels=self.gt_pixels.to(device, non_blocking=True),
         )
 
+    def parts(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """LQ and GT in `count` parts of nearly equal size, for gradient accumulation."""
+        lq, gt = (torch.tensor_split(side, count) for side in (self.lq_pixels, self.gt_pixels))
+        return [(_unit(one), _unit(other)) for one, other in zip(lq, gt, strict=True) if len(one)]
+
 
 def _unit(pixels: Tensor) -> Tensor:
     return pixels.div(255.0) if pixels.dtype == torch.uint8 else pixels
@@ -81,16 +102,22 @@ def _collated(samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
 class _Worker(Dataset[Any]):
     """What runs in a worker: from the job of one step to its two tensors."""
 
-    def __init__(self, crop: int) -> None:
-        self.crop = crop
+    def __init__(self, crop: int, upsampling: str, cache: Cache | None) -> None:
+        self.crop, self.upsampling, self.cache = crop, upsampling, cache
         self._reader: Reader | None = None
 
     def __getitems__(self, job: Job) -> Made:
         """(B, 3, crop, crop) LQ and GT; or sample by sample, with an error for each pair that cannot be read."""
+        before = self.fetched
         samples = [self.sample(slot, row) for slot, row in job]
         if any(isinstance(one, UserError) for one in samples):
-            return samples
-        return _collated(samples)
+            return Made(None, None, samples, self.fetched - before)
+        return Made(*_collated(samples), [], self.fetched - before)
+
+    @property
+    def fetched(self) -> int:
+        """Remote shards that this process has brought."""
+        return self.cache.fetched if self.cache else 0
 
     def __getitem__(self, job: Job) -> Made:
         return self.__getitems__(job)
@@ -98,9 +125,10 @@ class _Worker(Dataset[Any]):
     def sample(self, slot: Slot, row: Row) -> Sample | UserError:
         """One slot's crops, or what is wrong with its pair."""
         if self._reader is None:
-            self._reader = Reader()
+            self._reader = Reader(self.cache)
         try:
-            return crops.cut(self._reader.pair(row), row.scale, slot, self.crop)
+            pair = self._reader.pair(row, bottom=slot.top + self.crop, margin=crops.MARGIN)
+            return crops.cut(pair, row.scale, slot, self.crop, self.upsampling)
         except UserError as error:
             return error
 
@@ -111,12 +139,12 @@ class _Worker(Dataset[Any]):
 
 
 class _Jobs:
-    """The batch sampler: hands out the jobs of the current plan and remembers which are under way."""
+    """The batch sampler: hands out this process's jobs of the current plan and remembers which are under way."""
 
-    def __init__(self, index: Index) -> None:
-        self._index = index
+    def __init__(self, index: Index, rank: int, world: int) -> None:
+        self._index, self._rank, self._world = index, rank, world
         self._steps: Iterator[list[Slot]] = iter(())
-        self.under_way: deque[Job] = deque()
+        self.under_way: deque[tuple[Job, list[str]]] = deque()
 
     def set(self, steps: Iterator[list[Slot]]) -> None:
         """Go over to another plan."""
@@ -125,8 +153,9 @@ class _Jobs:
 
     def __iter__(self) -> Iterator[Job]:
         for slots in self._steps:
-            job = [(slot, self._index.rows[slot.row]) for slot in slots]
-            self.under_way.append(job)
+            mine = plan.part(slots, self._rank, self._world)
+            job = [(slot, self._index.rows[slot.row]) for slot in mine]
+            self.under_way.append((job, [self._index.task_of[slot.stratum] for slot in slots]))
             yield job
 
 
@@ -137,18 +166,38 @@ class Stream:
         ...     for batch in stream.batches(weights, cursors, 0, 1000, interval_start=0):
         ...         loss(model(batch.lq), batch.gt)
 
-    batch: samples of a step. crop: side in GT pixels. workers: processes that read and decode; 0 does it here.
-    prefetch: steps that each worker is ahead, never past the `stop` of the call. Raises UserError when a scale of the
-    index does not divide the crop.
+    batch: samples of a step, over all training processes. crop: side in GT pixels. workers: processes that read and
+    decode; 0 does it here. prefetch: steps that each worker is ahead, never past the `stop` of the call. rank, world:
+    which of how many training processes this is. upsampling: nearest, bilinear, bicubic, or random, of an LQ that is
+    smaller than its GT. cache: where remote shards are kept; None reads them by ranged requests. pin: give tensors in
+    pinned memory. Raises UserError when a scale of the index does not divide the crop, or a process would get nothing.
     """
 
-    def __init__(self, index: Index, *, batch: int, crop: int, seed: int, workers: int = 0, prefetch: int = 2) -> None:
+    def __init__(
+        self,
+        index: Index,
+        *,
+        batch: int,
+        crop: int,
+        seed: int,
+        workers: int = 0,
+        prefetch: int = 2,
+        rank: int = 0,
+        world: int = 1,
+        upsampling: str = "random",
+        cache: Cache | None = None,
+        pin: bool = False,
+    ) -> None:
         plan.check_crop(index, crop)
+        if batch < world:
+            raise UserError(
+                f"batch {batch}: is shared by {world} processes, so it must be {world} or more", exit_code=2
+            )
         self.index, self.batch, self.crop, self.seed = index, batch, crop, seed
-        self.workers, self.prefetch = workers, prefetch
+        self.workers, self.prefetch, self.pin = workers, prefetch, pin
         self._walks = plan.Walks(index, seed)
-        self._jobs = _Jobs(index)
-        self._worker = _Worker(crop)
+        self._jobs = _Jobs(index, rank, world)
+        self._worker = _Worker(crop, upsampling, cache)
         self._loader: DataLoader[Any] | None = None
         self._calls = 0
 
@@ -179,19 +228,17 @@ class Stream:
         self._jobs.set(steps)
         results = self._made()
         while (made := next(results, None)) is not None:
-            job, replaced = self._jobs.under_way.popleft(), list[tuple[str, str]]()
-            if isinstance(made, list):
-                made, job, replaced = self._mended(made, job)
+            (job, step_task), replaced, lq, gt = self._jobs.under_way.popleft(), [], made.lq, made.gt
+            if lq is None or gt is None:
+                lq, gt, replaced = self._mended(made.samples, job)
             slots = [slot for slot, _ in job]
             tasks, ids = [row.task for _, row in job], [row.pair_id for _, row in job]
-            yield Batch(slots[0].step, slots, tasks, ids, *made, replaced=replaced)
+            yield Batch(slots[0].step, slots, tasks, ids, lq, gt, step_task, replaced, made.fetched)
             self._check_current(call)
 
-    def _mended(
-        self, samples: list[Sample | UserError], job: Job
-    ) -> tuple[tuple[Tensor, Tensor], Job, list[tuple[str, str]]]:
-        """The batch, with another pair in every slot whose own cannot be read; which those are, and why."""
-        job, replaced = list(job), list[tuple[str, str]]()
+    def _mended(self, samples: list[Sample | UserError], job: Job) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+        """LQ and GT, with another pair in every slot whose own cannot be read (also in `job`); which, and why."""
+        replaced: list[tuple[str, str]] = []
         for place, sample in enumerate(samples):
             first = job[place][0]
             for attempt in range(1, ATTEMPTS + 1):
@@ -203,13 +250,13 @@ class Stream:
                 samples[place] = sample = self._worker.sample(*job[place])
             if isinstance(sample, UserError):
                 raise UserError(f"{sample}; {ATTEMPTS} other pairs of {first.stratum!r} could not be read either")
-        return _collated(samples), job, replaced
+        return *_collated(samples), replaced
 
     def _made(self) -> Iterator[Made]:
         if not self.workers:
             return map(self._worker.__getitems__, self._jobs)
         if self._loader is None:
-            self._loader = _loader(self._worker, self._jobs, self.workers, self.prefetch)
+            self._loader = _loader(self._worker, self._jobs, self.workers, self.prefetch, pin=self.pin)
         return iter(self._loader)
 
     def _check_current(self, call: int) -> None:
@@ -231,7 +278,7 @@ class Stream:
         self.close()
 
 
-def _loader(worker: _Worker, jobs: _Jobs, workers: int, prefetch: int) -> DataLoader[Any]:
+def _loader(worker: _Worker, jobs: _Jobs, workers: int, prefetch: int, *, pin: bool) -> DataLoader[Any]:
     """A DataLoader whose workers stay between plans and leave the global random state alone."""
     context = torch.multiprocessing.get_context(
         "forkserver" if "forkserver" in torch.multiprocessing.get_all_start_methods() else "spawn"
@@ -247,6 +294,7 @@ def _loader(worker: _Worker, jobs: _Jobs, workers: int, prefetch: int) -> DataLo
         persistent_workers=True,
         prefetch_factor=prefetch,
         generator=torch.Generator(),
+        pin_memory=pin,
         worker_init_fn=_watch_parent,
     )
 

@@ -26,7 +26,9 @@ from trainer.stream.shares import check_steps, counts, open_shares
 if TYPE_CHECKING:
     from trainer.stream.index import Index
 
-__all__ = ["Slot", "Walks", "advance", "check_crop", "counts", "plan_steps", "replacement"]
+__all__ = ["Slot", "Walks", "advance", "check_crop", "counts", "part", "plan_steps", "replacement"]
+
+UPSAMPLING = ("nearest", "bilinear", "bicubic")  # of super-resolution's LQ to GT size
 
 
 class Slot(NamedTuple):
@@ -35,6 +37,7 @@ class Slot(NamedTuple):
     row: into `Index.rows`. epoch: how often its stratum has been walked through before. top, left: corner of the crop
     in GT pixels, multiples of the pair's scale; 0 along a side that is shorter than the crop. After the crop come
     flip_h (mirror columns), flip_v (mirror rows) and rot90 (transposition: with the flips, all eight symmetries).
+    upsampling: how an LQ that is smaller than its GT is enlarged, where that is drawn at random.
     """
 
     step: int
@@ -47,6 +50,7 @@ class Slot(NamedTuple):
     flip_h: bool
     flip_v: bool
     rot90: bool
+    upsampling: str
 
 
 class Walks:
@@ -148,14 +152,17 @@ def _plan(
 def _slots(
     index: Index, step: int, stratum_B: Ints, row_B: Ints, epoch_B: Ints, crop: int, word_4B: seeds.Words
 ) -> list[Slot]:
-    """Slot s takes its crop and flips from words 4s … 4s + 2, so they depend on (seed, step, slot) alone."""
+    """Slot s takes crop, flips and upsampling from words 4s … 4s + 3: they depend on (seed, step, slot) alone."""
     word_Bx4 = word_4B.reshape(-1, 4)
     scale_B = index.scale[row_B]
     top_B = scale_B * seeds.below(word_Bx4[:, 0], np.maximum(index.height[row_B] - crop, 0) // scale_B + 1)
     left_B = scale_B * seeds.below(word_Bx4[:, 1], np.maximum(index.width[row_B] - crop, 0) // scale_B + 1)
     turns_3xB = [((word_Bx4[:, 2] >> np.uint64(bit)) & np.uint64(1)).astype(bool).tolist() for bit in (61, 62, 63)]
+    methods = [UPSAMPLING[k] for k in seeds.below(word_Bx4[:, 3], np.array(len(UPSAMPLING))).tolist()]
     names = [index.strata[k] for k in stratum_B.tolist()]
-    columns = zip(names, row_B.tolist(), epoch_B.tolist(), top_B.tolist(), left_B.tolist(), *turns_3xB, strict=True)
+    columns = zip(
+        names, row_B.tolist(), epoch_B.tolist(), top_B.tolist(), left_B.tolist(), *turns_3xB, methods, strict=True
+    )
     return [Slot(step, slot, *values) for slot, values in enumerate(columns)]
 
 
@@ -172,6 +179,15 @@ def replacement(index: Index, slot: Slot, attempt: int, *, crop: int, seed: int)
     stratum_1 = np.array([index.strata.index(slot.stratum)])
     made = _slots(index, slot.step, stratum_1, row_1, np.array([slot.epoch]), crop, word_4B[4 * slot.slot :])[0]
     return made._replace(slot=slot.slot)
+
+
+def part(slots: Sequence[Slot], rank: int, world: int) -> list[Slot]:
+    """What process `rank` of `world` takes of a step: consecutive slots, as many as the others or one more or less.
+
+    Slots are shuffled in every step, so that each process gets the step's mixture, and the processes together get the
+    same step whatever their number.
+    """
+    return list(slots[len(slots) * rank // world : len(slots) * (rank + 1) // world])
 
 
 def advance(

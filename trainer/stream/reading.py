@@ -1,4 +1,7 @@
-"""From a row of the index to the pixels of its pair: one `pread` where LQ and GT lie side by side in a local tar."""
+"""From a row of the index to the pixels of its pair: one `pread` where LQ and GT lie side by side in a tar.
+
+Local tars are read where they are, remote ones from the cache, or by ranged requests without one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy.typing as npt
 
 from manifests import files, images
 from manifests.errors import UserError
+from trainer.stream.cache import Cache
 
 OPEN_FILES = 64  # tars that a process keeps open
 GAP = 1 << 16  # bytes that are read in vain rather than read in two goes: tar headers, padding, a small member
@@ -53,20 +57,20 @@ class Pair(NamedTuple):
 class Reader:
     """Reads and decodes pairs; keeps the tars open that it read last. One per process or thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Cache | None = None) -> None:
+        self.cache = cache
         self._open: OrderedDict[str, io.FileIO] = OrderedDict()
 
-    def pair(self, row: Row) -> Pair:
-        """The pair's pixels. Raises UserError, naming file and pair, for what is missing, damaged or misfit."""
+    def pair(self, row: Row, *, bottom: int | None = None, margin: int = 0) -> Pair:
+        """The pair's pixels. Raises UserError, naming file and pair, for what is missing, damaged or misfit.
+
+        bottom: only the GT's rows above it are needed, and the LQ's down to `margin` rows below the same place; where
+        the format allows it, no more is decoded.
+        """
+        bottom = row.height if bottom is None else bottom
         lq_data, gt_data = self._bytes(row)
-        pair = Pair(_decode(lq_data, row, "LQ"), _decode(gt_data, row, "GT"))
-        for side, pixels, scale in (("LQ", pair.lq, row.scale), ("GT", pair.gt, 1)):
-            height, width = pixels.shape[:2]
-            if (width * scale, height * scale) != (row.width, row.height):
-                raise _fault(
-                    row, side, f"is {width}x{height} where the manifest says {row.width // scale}x{row.height // scale}"
-                )
-        return pair
+        lq = _decode(lq_data, row, "LQ", bottom // row.scale + margin)
+        return Pair(lq, _decode(gt_data, row, "GT", bottom))
 
     def close(self) -> None:
         """Close the tars."""
@@ -88,7 +92,7 @@ class Reader:
 
     def _read(self, member: Member, row: Row, side: str) -> bytes:
         try:
-            if member.size < 0 or files.is_url(member.url):
+            if member.size < 0 or (files.is_url(member.url) and self.cache is None):
                 data = files.read(member.url, member.offset, member.size)
             else:
                 data = os.pread(self._file(member.url).fileno(), member.size, member.offset)
@@ -100,19 +104,31 @@ class Reader:
 
     def _file(self, url: str) -> io.FileIO:
         file = self._open.get(url)
+        remote = self.cache is not None and files.is_url(url)
         if file is None:
+            if remote:  # what the cache has removed keeps its room on the disk while it is open
+                for one in [name for name, opened in self._open.items() if not os.fstat(opened.fileno()).st_nlink]:
+                    self._open.pop(one).close()
             if len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            file = self._open[url] = io.FileIO(url)
+            file = self._open[url] = self.cache.open(url) if self.cache and remote else io.FileIO(url)
+        elif remote:
+            os.utime(file.fileno())  # the cache removes what was read longest ago
         self._open.move_to_end(url)
         return file
 
 
-def _decode(data: bytes, row: Row, side: str) -> Pixels:
+def _decode(data: bytes, row: Row, side: str, rows: int) -> Pixels:
+    """The upper `rows` rows at least."""
+    scale = row.scale if side == "LQ" else 1
+    expected = row.height // scale, row.width // scale
     try:
-        return images.decode(data).pixels
+        pixels, (height, width) = images.decode_rows(data, min(rows, expected[0]))
     except images.ImageError as error:
         raise _fault(row, side, f"cannot be decoded: {error}") from None
+    if (height * scale, width * scale) != (row.height, row.width):
+        raise _fault(row, side, f"is {width}x{height} where the manifest says {expected[1]}x{expected[0]}")
+    return pixels
 
 
 def _fault(row: Row, side: str, text: str) -> UserError:
