@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from manifests.errors import UserError
 
-VERSION = 1
+VERSION = 2
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -39,6 +40,11 @@ class Checkpoint:
         """Optimizer steps that led to it."""
         return int(self.state["step"])
 
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits that name its averaged weights."""
+        return str(self.state["files"]["ema.safetensors"]["sha256"])[:32]
+
 
 def save(
     folder: str,
@@ -49,12 +55,15 @@ def save(
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     keep: int,
+    best: Mapping[str, int] | None = None,
 ) -> str:
-    """Write `folder/step-XXXXXXXX`, then delete all but the newest `keep`. Returns its path.
+    """Write `folder/step-XXXXXXXX`, then delete all but the newest `keep` and the best. Returns its path.
+
+    best: what a checkpoint is best in → its step; a link `best-<name>` leads to it.
 
     Everything goes to a hidden folder first, is synced, and appears under its name in one rename.
     """
-    final = os.path.join(folder, f"step-{step:08d}")
+    final = _path(folder, step)
     temporary = os.path.join(folder, f".step-{step:08d}.{os.getpid()}.tmp")
     os.makedirs(temporary)
     try:
@@ -79,12 +88,18 @@ def save(
             f"{final}: the checkpoint could not be written ({error.strerror or error}); "
             "earlier ones are intact, make room and go on with --resume"
         ) from error
-    clean(folder, keep)
+    best = {name: one for name, one in (best or {}).items() if os.path.isdir(_path(folder, one))}
+    for name, one in best.items():
+        _link(os.path.join(folder, f"best-{name}"), os.path.basename(_path(folder, one)))
+    clean(folder, keep, protect=[_path(folder, one) for one in best.values()])
     return final
 
 
-def clean(folder: str, keep: int | None = None) -> None:
-    """Remove what a killed run left half-written and, with `keep`, all but the newest `keep` checkpoints."""
+def clean(folder: str, keep: int | None = None, protect: Collection[str] = ()) -> None:
+    """Remove what a killed run left half-written and, with `keep`, all but the newest `keep` checkpoints.
+
+    protect: paths that stay in any case.
+    """
     if not os.path.isdir(folder):
         return
     for name in os.listdir(folder):
@@ -92,7 +107,8 @@ def clean(folder: str, keep: int | None = None) -> None:
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     if keep is not None:
         for path in _all(folder)[max(keep, 1) :]:
-            shutil.rmtree(path, ignore_errors=True)
+            if path not in protect:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def check(path: str) -> Checkpoint:
@@ -168,6 +184,20 @@ def load_model(checkpoint: Checkpoint, device: str) -> nn.Module:
     except RuntimeError as error:
         raise UserError(f"{checkpoint.path}: does not fit its model ({' '.join(str(error).split())[:200]})") from None
     return model.to(device).eval()
+
+
+def _path(folder: str, step: int) -> str:
+    return os.path.join(folder, f"step-{step:08d}")
+
+
+def _link(path: str, target: str) -> None:
+    """Let `path` lead to `target`; where links cannot be made there is none."""
+    if os.path.islink(path) and os.readlink(path) == target:
+        return
+    with contextlib.suppress(OSError):
+        draft = f"{path}.{os.getpid()}.tmp"
+        os.symlink(target, draft)
+        os.replace(draft, path)
 
 
 def _all(folder: str) -> list[str]:

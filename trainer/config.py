@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +22,10 @@ class Data(_Section):
     batch: int = Field(default=16, ge=1)  # global batch of an optimizer step
     crop: int = Field(default=128, ge=8)  # pixels, square, of the GT
     workers: int = Field(default=2, ge=0)  # loader processes; the samples are the same for any number
+    upsampling: Literal["random", "nearest", "bilinear", "bicubic"] = "random"  # of an LQ smaller than its GT
+    replay: str | None = None  # a second manifest whose tasks are trained on as well
+    cache: str | None = None  # folder for remote shards; None: equimix/shards in the user's cache folder
+    cache_gb: float = Field(default=32.0, ge=0)  # how much of them is kept; 0: none, they are read where they are
 
 
 class Net(_Section):
@@ -30,6 +34,7 @@ class Net(_Section):
     name: str = "nafnet"
     preset: str = "tiny"
     options: dict[str, Any] = {}
+    init: str | None = None  # a checkpoint, run or exported folder whose weights are begun from
 
 
 class Optimiser(_Section):
@@ -45,6 +50,9 @@ class Optimiser(_Section):
     loss: Literal["charbonnier", "l1", "psnr"] = "psnr"  # NAFNet's
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 autocast on CUDA, fp32 on CPU
+    accumulate: int = Field(default=1, ge=1)  # pieces that each process cuts its part of a batch into
+    checkpointing: bool = False  # compute activations anew in the backward pass: less memory, more time
+    rollback: float | None = Field(default=None, gt=0)  # deviations of the loss that make it go back to a checkpoint
 
 
 class Mixture(_Section):
@@ -54,6 +62,7 @@ class Mixture(_Section):
     params: dict[str, Any] = {}
     initial: dict[str, float] | None = None  # weights of interval 0; uniform otherwise
     schedule: str | None = None  # schedule.parquet of tasks or of shards
+    max_epochs: dict[str, Annotated[float, Field(gt=0)]] = {}  # task → how often its pairs are seen, at most
 
 
 class Evaluation(_Section):
@@ -72,7 +81,10 @@ class Running(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1)  # of torch on the CPU; None: as many as it takes by itself
     checkpoint: int | None = Field(default=None, ge=1)  # steps between checkpoints; None: every interval
-    keep: int = Field(default=2, ge=1)  # newest checkpoints that are kept
+    keep: int = Field(default=2, ge=1)  # newest checkpoints that are kept, beside the best two
+    compile: bool = False  # torch.compile
+    channels_last: bool = False  # memory format of model and batches
+    trackers: tuple[str, ...] = ()  # beside TensorBoard: wandb, mlflow and what else accelerate knows
 
 
 class Config(_Section):
@@ -86,9 +98,14 @@ class Config(_Section):
     run: Running = Running()
 
 
-# What may change between a run and its resume: none of it moves a weight or a parameter. The manifest and the schedule
-# may lie elsewhere; their content is compared by fingerprint.
-FREE = ("data.manifest", "data.workers", "mixture.schedule", "run.keep")
+# What may change between a run and its resume: none of it moves a sample, and what is in the second line moves a weight
+# by rounding alone, as another number of processes does. Manifests, schedule and first weights may lie elsewhere; their
+# content is compared by fingerprint.
+FREE = (
+    "data.manifest", "data.replay", "data.workers", "data.cache", "data.cache_gb", "mixture.schedule", "model.init",
+    "optimiser.accumulate", "optimiser.checkpointing", "run.compile", "run.channels_last",
+    "run.keep", "run.trackers",
+)  # fmt: skip
 
 
 def build(*layers: Mapping[str, Any]) -> Config:
@@ -137,7 +154,7 @@ def assign(settings: list[str]) -> dict[str, Any]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Each setting in which two dumped configs differ and must not, as `optimiser.lr: 0.001, now 0.01`."""
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     return [
         f"{name}: {before.get(name)}, now {after.get(name)}"
         for name in sorted(before.keys() | after.keys())
@@ -153,11 +170,12 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted names."""
     out: dict[str, Any] = {}
     for key, inner in value.items():
         name = f"{prefix}{key}"
-        out.update(_flat(inner, f"{name}.") if isinstance(inner, Mapping) else {name: inner})
+        out.update(flat(inner, f"{name}.") if isinstance(inner, Mapping) else {name: inner})
     return out
 
 

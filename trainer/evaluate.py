@@ -91,20 +91,21 @@ def score(
     tile: int = TILE,
     bf16: bool = False,
     inputs: bool = True,
+    numbers: Sequence[int] | None = None,
     seen: Callable[[], None] = lambda: None,
 ) -> tuple[list[Scored], dict[str, Triple]]:
     """Restore and measure every pair of `index`.
 
     metrics: task → its metrics. crop: centre crop of larger images, pixels. inputs: measure the LQ as well.
-    seen: called after each image. Returns the scores, in the order of the index, and per task the first LQ, output
-    and GT. Raises UserError when the model's output is not finite.
+    numbers: rows of the index, all by default. seen: called after each image. Returns the scores, in the order of the
+    index, and per task the first LQ, output and GT. Raises UserError when the model's output is not finite.
     """
     training = model.training
     model.eval()
     scored: list[Scored] = []
     samples: dict[str, Triple] = {}
-    for number, row in enumerate(index.rows):
-        pair = index.load(number)
+    for number in range(len(index.rows)) if numbers is None else numbers:
+        row, pair = index.rows[number], index.load(number)
         lq, gt = enlarge(pair.lq, pair.gt), images.to_8_bit(pair.gt)
         if crop is not None:
             lq, gt = centre(lq, crop), centre(gt, crop)

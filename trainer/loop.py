@@ -5,6 +5,9 @@
 
 Interval i covers steps [iT, (i+1)T): its score is measured at step iT, before its first step, and its weight is held
 during it. The scores after the last step are recorded in metrics.parquet; no weight follows from them.
+
+Several processes (`torchrun`, `accelerate launch`) share every step. They hold the same state, and take weights, and
+whatever else could differ between machines, from rank 0.
 """
 
 from __future__ import annotations
@@ -13,26 +16,21 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor, nn
+from typing import Any
 
 from manifests.errors import UserError
-from trainer import checkpoint, devices, evaluate, losses, metrics, models, records, signals
-from trainer import mixture as mixture_
+from trainer import checkpoint, devices, evaluate, records, signals, spikes
+from trainer import inputs as inputs_
+from trainer import team as team_
 from trainer.config import Config
-from trainer.ema import EMA
+from trainer.learner import Learner
 from trainer.progress import Steps
-from trainer.state import State, count, metric_rows, observation
-from trainer.stream.index import Index, open_index
-from trainer.stream.loader import Stream
-from trainer.stream.plan import advance
-
-if TYPE_CHECKING:
-    from trainer.stream.loader import Batch
+from trainer.state import State, count, metric_rows, note_best, observation
+from trainer.stream import plan
+from trainer.stream.cache import Cache, default_folder
+from trainer.stream.loader import Batch, Stream
 
 LOG_STEPS = 20  # between points of the loss curve in TensorBoard
 
@@ -41,7 +39,8 @@ LOG_STEPS = 20  # between points of the loss curve in TensorBoard
 class RunResult:
     """What a run ended with. scores, weights: per task, the last ones; `scores` in the metric's own direction.
 
-    skipped: steps whose gradient was not finite. replaced: pairs that could not be read → how often.
+    skipped: steps whose gradient was not finite. replaced: pairs that could not be read → how often. epochs: task →
+    how often each of its pairs was seen. is_main: False in the processes that leave the talking to another.
     """
 
     folder: str
@@ -50,6 +49,8 @@ class RunResult:
     replaced: dict[str, int]
     scores: dict[str, float]
     weights: dict[str, float]
+    epochs: dict[str, float]
+    is_main: bool = True
 
 
 def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
@@ -57,308 +58,285 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
 
     SIGTERM makes it write a checkpoint and return early (`steps` below those wanted).
     resume: go on from the newest whole checkpoint of `out`, or start when there is none. On the CPU the weights and
-    the parameters are then bitwise those of a run that was never stopped. Raises UserError and MixerError.
+    the parameters are then bitwise those of a run that was never stopped; another number of processes sees the same
+    samples. Raises UserError and MixerError.
     """
-    settings, device = config.optimiser, devices.resolve(config.run.device)
-    stored = records.prepare(out, resume=resume)
-    schedule = mixture_.read_schedule(config.mixture)
-    index = open_index(config.data.manifest, "train", strata=schedule.strata_column if schedule else "task")
-    reference = open_index(config.data.manifest, "ref")
-    scorers = _scorers(config, index, reference, device)
-    mixture = mixture_.Mixture(config.mixture, index, schedule)
-    bf16 = devices.uses_bf16(settings.precision, device)
-    state = State(rule=mixture.start())
+    team = team_.join(devices.resolve(config.run.device))
+    stored = team.lead(lambda: records.prepare(out, resume=resume))
     threads = config.run.threads or (stored["resolved"]["threads"] if stored else None)
-
-    with signals.asked_to_stop() as stop_asked, devices.computing(device, threads) as threads:
-        torch.manual_seed(config.run.seed)
-        model = models.build(config.model.name, config.model.preset, **config.model.options).to(device)
-        ema = EMA(model, settings.ema)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
-        loss = losses.get(settings.loss)
-
-        resolved = {"device": device, "threads": threads, "bf16": bf16}
-        identity = _identity(config, index, reference, mixture, scorers, resolved)
+    with signals.asked_to_stop() as stop_asked, devices.computing(team.device, threads) as threads:
+        inputs = team.after_lead(lambda: inputs_.open_inputs(config, team.device))
+        loop = _Loop(config, out, team, inputs, stop_asked)
+        bf16 = loop.learner.bf16
+        said = team.lead(lambda: inputs_.identity(config, inputs, stored, threads=threads, bf16=bf16, team=team))
         if stored is None:
-            records.write_identity(out, identity)
+            team.lead(lambda: records.write_identity(out, said))
         else:
-            records.check_same(out, stored, identity)
-            state = _resume(out, state, model=model, ema=ema, optimizer=optimizer)
-        book = records.Records(out, state.step)
-        book.event("resume" if state.step else "start", step=state.step, device=device, threads=threads)
-        if state.metrics:
-            book.tables(state.schedule, state.metrics)  # a killed run may have written rows that come again
-        save = _saver(config, out, model, ema, optimizer)
+            team.lead(lambda: records.check_same(out, stored, said))
+        loop.begin()
+        loop.train()
+    return loop.result()
 
-        stream = Stream(
-            index, batch=config.data.batch, crop=config.data.crop, seed=config.run.seed, workers=config.data.workers
+
+class _Loop:
+    """One process's part of a run."""
+
+    def __init__(
+        self, config: Config, out: str, team: team_.Team, inputs: inputs_.Inputs, stop_asked: signals.Asked
+    ) -> None:
+        self.config, self.out, self.team, self._stop_asked = config, out, team, stop_asked
+        self.index, self.reference, self.mixture = inputs.index, inputs.reference, inputs.mixture
+        self.scorers = inputs.scorers
+        self.state = State(rule=self.mixture.start())
+        self.learner = Learner(config, team)
+        self._checkpoints = os.path.join(out, "checkpoints")
+        batch = range(config.data.batch)
+        self._shares = [len(plan.part(batch, rank, team.world)) for rank in range(team.world)]
+        self._waited, self._fetched = 0.0, 0  # since the last evaluation: seconds for data, remote shards
+
+    def begin(self) -> None:
+        """Take over the newest whole checkpoint, or the weights that are begun from; open the tables."""
+        if self.team.is_main:
+            checkpoint.clean(self._checkpoints)
+        found, problems = self.team.lead(lambda: checkpoint.newest(self._checkpoints))
+        for problem in problems if self.team.is_main else ():
+            print(f"trainer: {problem}; an earlier one is used", file=sys.stderr)
+        if found is not None:
+            self.learner.load(found)
+            self.state = State(**found.state["state"])
+        elif (init := self.config.model.init) is not None:
+            self.learner.begin_from(self.team.lead(lambda: checkpoint.find(init)))
+        state = self.state
+        self.book = records.Records(
+            self.out, state.step, writes=self.team.is_main, trackers=self.config.run.trackers,
+            config=self.config.model_dump(mode="json"),
+        )  # fmt: skip
+        self.book.event(
+            "resume" if state.step else "start", step=state.step, device=self.team.device, processes=self.team.world
         )
-        with stream, Steps(settings.steps, state.step) as show:
-            while True:
-                if state.evaluated != state.step and _is_boundary(config, state.step):
-                    try:
-                        _evaluate(
-                            config, state, ema.average, mixture, reference, scorers, book, show, stop_asked, bf16=bf16
-                        )
-                    except signals.StopAsked:  # the state is that of before; a resume evaluates again
-                        save(state)
-                        return _left(book, out, state, mixture)
-                    if state.step == settings.steps or _is_due(config, state.step) or stop_asked():
-                        save(state)
-                if state.step == settings.steps:
-                    break
-                if stop_asked():
-                    return _left(book, out, state, mixture)
-                begin = state.evaluated
-                stop = min(begin + config.evaluation.interval, settings.steps)
-                batches = stream.batches(state.weights, state.cursors, state.step, stop, interval_start=begin)
-                for batch in batches:
-                    rate = _learning_rate(config, state.step)
-                    values = _step(model, loss, optimizer, batch.to(device), rate, settings.clip, bf16=bf16)
-                    ema.update(model, state.step)
-                    mean = count(state, batch.task, values)
-                    _note_replaced(state, batch, book, show)
-                    show.step(mean)
-                    if state.step % LOG_STEPS == 0:
-                        book.scalars(state.step, {"train/loss": mean, "train/lr": rate})
-                    if state.step < stop and (_is_due(config, state.step) or stop_asked()):
-                        save(state)
-                        if stop_asked():
-                            return _left(book, out, state, mixture)
-                state.cursors = advance(
-                    index, state.weights, state.cursors, begin, stop,
-                    interval_start=begin, batch=config.data.batch, seed=config.run.seed,
-                )  # fmt: skip
-        book.event("done", step=state.step, skipped=state.skipped)
-        book.close()
-    return _result(out, state, mixture)
+        if state.metrics:
+            self.book.tables(state.schedule, state.metrics)  # a killed run may have written rows that come again
 
+    def train(self) -> None:
+        """Interval after interval until the last step, or until the run is asked to stop."""
+        data, steps = self.config.data, self.config.optimiser.steps
+        stream = Stream(
+            self.index, batch=data.batch, crop=data.crop, seed=self.config.run.seed, workers=data.workers,
+            rank=self.team.rank, world=self.team.world, upsampling=data.upsampling, cache=_cache(self.config),
+            pin=self.team.device != "cpu",
+        )  # fmt: skip
+        with stream, Steps(steps, self.state.step, shown=self.team.is_main) as self.show:
+            ended = False
+            while not ended:
+                ended = not (self._evaluate() and self._interval(stream))
+        self.book.event("done" if self.state.step == steps else "stopped", step=self.state.step)
+        self.book.close()
 
-def _note_replaced(state: State, batch: Batch, book: records.Records, show: Steps) -> None:
-    """Count and list the pairs that could not be read; each is said once."""
-    for pair_id, reason in batch.replaced:
-        if pair_id not in state.replaced:
-            show.say(f"{reason}; another pair of its task takes its place")
-        state.replaced[pair_id] = state.replaced.get(pair_id, 0) + 1
-        book.event("replaced", step=state.step, pair_id=pair_id, reason=reason)
+    def result(self) -> RunResult:
+        """What it ended with."""
+        state = self.state
+        last = [row for row in state.metrics if row["step"] == state.step]
+        epochs = {task: state.samples_seen.get(task, 0) / size for task, size in self.mixture.task_size.items()}
+        return RunResult(
+            self.out, state.step, state.skipped, dict(state.replaced), {row["task"]: row["value"] for row in last},
+            self.mixture.by_task(state.weights), epochs, self.team.is_main,
+        )  # fmt: skip
 
+    def _interval(self, stream: Stream) -> bool:
+        """Train up to the next evaluation; False at the end, and when asked to stop: the state is then saved."""
+        state, steps = self.state, self.config.optimiser.steps
+        if state.step == steps:
+            return False
+        stop = min(state.evaluated + self.config.evaluation.interval, steps)
+        batches = stream.batches(state.weights, state.cursors, state.step, stop, interval_start=state.begun)
+        while (batch := self._next(batches)) is not None:
+            mean, told = self._step(batch)
+            if self._has_left_the_road(mean):
+                self._go_back()
+                return True
+            if state.step < stop and (told or self._is_due()):
+                self._save()
+                if told:
+                    return False
+        state.cursors = self._advanced(state, stop)
+        return True
 
-def _left(book: records.Records, out: str, state: State, mixture: mixture_.Mixture) -> RunResult:
-    """What a run that SIGTERM has stopped ends with; its last checkpoint is of this very step."""
-    book.event("stopped", step=state.step)
-    book.close()
-    return _result(out, state, mixture)
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        self._waited += time.perf_counter() - began
+        self._fetched += 0 if batch is None else batch.fetched
+        return batch
 
+    def _step(self, batch: Batch) -> tuple[float, bool]:
+        """One step of all processes; the mean loss (NaN for a void one), and whether any of them was asked to stop."""
+        state = self.state
+        values, counts = self.learner.step(batch, state.step)
+        told = self._stop_asked()
+        sizes = [size + 2 for size in self._shares]
+        everybody = self.team.exchange([*values, len(batch.replaced), told], sizes)
+        if any(one[-2] for one in everybody):
+            self._note_replaced([pair for part in self.team.gather(batch.replaced) for pair in part])
+        every_value = [value for one in everybody for value in one[:-2]]
+        rate = self.learner.rate(state.step)
+        mean = count(state, batch.step_task, every_value if counts else None)
+        self.show.step(mean)
+        if state.step % LOG_STEPS == 0:
+            self.book.scalars(state.step, {"train/loss": mean, "train/lr": rate})
+        return mean, any(one[-1] for one in everybody)
 
-def _step(
-    model: nn.Module,
-    loss: losses.Loss,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    rate: float,
-    clip: float,
-    *,
-    bf16: bool,
-) -> list[float] | None:
-    """One optimizer step; the loss of every sample, or None when a NaN or an infinity made it void."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    with torch.autocast(batch.lq.device.type, torch.bfloat16, enabled=bf16):
-        prediction: Tensor = model(batch.lq)
-    values = loss(prediction.float(), batch.gt)
-    values.mean().backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    if not math.isfinite(float(norm)):
-        return None
-    optimizer.step()
-    kept: list[float] = values.detach().tolist()
-    return kept
+    def _note_replaced(self, pairs: list[tuple[str, str]]) -> None:
+        """Count and list the pairs that could not be read; each is said once."""
+        replaced = self.state.replaced
+        for pair_id, reason in pairs:
+            if pair_id not in replaced:
+                self.show.say(f"{reason}; another pair of its task takes its place")
+            replaced[pair_id] = replaced.get(pair_id, 0) + 1
+            self.book.event("replaced", step=self.state.step, pair_id=pair_id, reason=reason)
 
+    def _evaluate(self) -> bool:
+        """Where an interval begins: score D_ref, let the mixture answer, enter both into state and run folder.
 
-def _evaluate(
-    config: Config,
-    state: State,
-    model: nn.Module,
-    mixture: mixture_.Mixture,
-    reference: Index,
-    scorers: dict[str, metrics.Metric],
-    book: records.Records,
-    show: Steps,
-    stop_asked: Callable[[], bool],
-    *,
-    bf16: bool,
-) -> None:
-    """Score D_ref at this step, let the mixture answer, and enter both into the state and the run folder.
+        False when the run was asked to stop: nothing is then changed but for a checkpoint, and a resume scores again.
+        """
+        state, config = self.state, self.config.evaluation
+        if state.evaluated == state.step or not (self._is_last() or state.step % config.interval == 0):
+            return True
+        speed, began, error, told = self.show.speed, time.monotonic(), None, False
+        scored: list[evaluate.Scored] = []
+        samples: dict[str, evaluate.Triple] = {}
+        try:
+            scored, samples = evaluate.score(
+                self.learner.ema.average, self.reference, {task: [one] for task, one in self.scorers.items()},
+                crop=config.crop, tile=config.tile, bf16=self.learner.bf16, inputs=not state.metrics,
+                numbers=range(self.team.rank, len(self.reference.rows), self.team.world), seen=self._leave_if_asked,
+            )  # fmt: skip
+        except signals.StopAsked:
+            told = True
+        except UserError as caught:
+            error = UserError(f"step {state.step}: {caught}")
+        self.team.agree(error)
+        parts = self.team.gather((scored, samples, told))
+        if any(told for _, _, told in parts):
+            self._save()
+            return False
+        self.state = State(**self.team.lead(lambda: asdict(self._judged([(one, two) for one, two, _ in parts]))))
+        state = self.state
+        self.book.event(
+            "evaluate", step=state.step, seconds=round(time.monotonic() - began, 3), steps_per_second=round(speed, 3),
+            data_wait=round(self._waited * speed / max(self.show.since, 1), 4), shards_fetched=self._fetched,
+            skipped=state.skipped,
+        )  # fmt: skip
+        self._waited, self._fetched = 0.0, 0
+        self.show.restart()
+        told = any(flag for (flag,) in self.team.exchange([self._stop_asked()], [1] * self.team.world))
+        best = any(one["step"] == state.step for one in state.best.values())
+        if best or told or self._is_last() or self._is_due():
+            self._save()
+        return not told or self._is_last()
 
-    Raises StopAsked, having changed nothing, when SIGTERM comes between two images.
-    """
-
-    def seen() -> None:
-        if stop_asked():
+    def _leave_if_asked(self) -> None:
+        if self._stop_asked():
             raise signals.StopAsked
 
-    speed, began = show.speed, time.monotonic()
-    lists = {task: [metric] for task, metric in scorers.items()}
-    first = not state.metrics
-    try:
-        scored, samples = evaluate.score(
-            model, reference, lists,
-            crop=config.evaluation.crop, tile=config.evaluation.tile, bf16=bf16, inputs=first, seen=seen,
+    def _judged(self, parts: list[tuple[list[evaluate.Scored], dict[str, evaluate.Triple]]]) -> State:
+        """The state after the scores of all processes: rank 0 alone does this, and writes it down."""
+        state, mixture = self.state, self.mixture
+        scored: list[Any] = [None] * len(self.reference.rows)
+        for rank, (mine, _) in enumerate(parts):
+            scored[rank :: len(parts)] = mine
+        rows = metric_rows(state, mixture, evaluate.summarise(scored))
+        signs = {task: 1.0 if metric.higher_is_better else -1.0 for task, metric in self.scorers.items()}
+        oriented = {row["task"]: row["value"] * signs[row["task"]] for row in rows}
+        self._note_missing(oriented)
+        state.metrics += rows
+        note_best(state, rows, {task: sign > 0 for task, sign in signs.items()})
+        state.evaluated, state.loss, state.drawn = state.step, {}, {}
+        if not self._is_last():
+            interval = state.step // self.config.evaluation.interval
+            observations = [observation(row, mixture, oriented) for row in rows if row["task"] in mixture.task_size]
+            state.rule, state.requested = mixture.weights(state.rule, interval, observations)
+            self._hold()
+            state.schedule += mixture.rows(interval, state.weights, oriented)
+        first = {task: parts[int(members[0]) % len(parts)][1] for task, members in self.reference.members.items()}
+        weights = mixture.by_task(state.weights)
+        self.book.tables(state.schedule, state.metrics)
+        self.book.samples(state.step, {task: samples[task] for task, samples in first.items()})
+        self.book.scalars(state.step, records.scalars(rows, weights))
+        line = ", ".join(f"{row['task']} {row['value']:.2f} (w {weights.get(row['task'], 0.0):.3f})" for row in rows)
+        self.show.say(f"step {state.step}: {line}" + (f"; {state.skipped} steps skipped" if state.skipped else ""))
+        return state
+
+    def _note_missing(self, oriented: dict[str, float]) -> None:
+        """Say which tasks have no score. Raises UserError for one that has none from the beginning."""
+        step = self.state.step
+        for task in self.mixture.task_size:
+            if math.isfinite(oriented.get(task, math.nan)):
+                continue
+            if step == 0:
+                raise UserError(
+                    f"step 0: the score of task {task!r} on D_ref is {oriented.get(task)}: its metric is defined for "
+                    "none of its reference images; choose another with --metric"
+                )
+            self.show.say(f"step {step}: task {task} has no score on D_ref; it keeps its weight")
+            self.book.event("no score", step=step, task=task)
+
+    def _hold(self) -> None:
+        """A weight event: from this step on, the requested weights, within the epochs that are allowed."""
+        state, config = self.state, self.config
+        stop = min(state.evaluated + config.evaluation.interval, config.optimiser.steps)
+        samples = (stop - state.step) * config.data.batch
+        state.weights = self.mixture.within_epochs(state.requested, state.cursors, samples)
+        state.begun = state.step
+        self.book.event("weights", step=state.step, weights=state.weights, cursors=state.cursors)
+
+    def _advanced(self, state: State, stop: int) -> dict[str, int]:
+        """The cursors at step `stop`, under the weights that `state` holds."""
+        return plan.advance(
+            self.index, state.weights, state.cursors, state.begun, stop,
+            interval_start=state.begun, batch=self.config.data.batch, seed=self.config.run.seed,
         )  # fmt: skip
-    except UserError as error:
-        raise UserError(f"step {state.step}: {error}") from None
-    rows = metric_rows(state, mixture, evaluate.summarise(scored))
-    oriented = {row["task"]: row["value"] * (1 if scorers[row["task"]].higher_is_better else -1) for row in rows}
-    if state.step == 0:
-        _check_finite(state.step, mixture, oriented)
-    for task in mixture.task_size:
-        if not math.isfinite(oriented.get(task, math.nan)):
-            show.say(f"step {state.step}: task {task} has no score on D_ref; it keeps its weight")
-            book.event("no score", step=state.step, task=task)
-    state.metrics += rows
-    if state.step < config.optimiser.steps:
-        interval = state.step // config.evaluation.interval
-        observations = [observation(row, mixture, oriented) for row in rows if row["task"] in mixture.task_size]
-        state.rule, state.weights = mixture.weights(state.rule, interval, observations)
-        state.schedule += mixture.rows(interval, state.weights, oriented)
-    state.evaluated, state.loss, state.drawn = state.step, {}, {}
-    book.tables(state.schedule, state.metrics)
-    book.samples(state.step, samples)
-    book.scalars(state.step, _scalars(rows, mixture.by_task(state.weights)))
-    book.event(
-        "evaluate", step=state.step, seconds=round(time.monotonic() - began, 3), steps_per_second=round(speed, 3),
-        skipped=state.skipped,
-    )  # fmt: skip
-    show.say(_line(state, rows, mixture.by_task(state.weights)))
-    show.restart()
 
+    def _has_left_the_road(self, mean: float) -> bool:
+        state, factor = self.state, self.config.optimiser.rollback
+        if factor is None:
+            return False
+        state.recent, state.off = spikes.note(state.recent, state.off, mean, factor)
+        return state.off >= spikes.IN_A_ROW
 
-def _check_finite(step: int, mixture: mixture_.Mixture, scores: dict[str, float]) -> None:
-    for task in mixture.task_size:
-        if not math.isfinite(scores.get(task, math.nan)):
-            raise UserError(
-                f"step {step}: the score of task {task!r} on D_ref is {scores.get(task)}: its metric is defined for "
-                "none of its reference images; choose another with --metric"
-            )
-
-
-def _learning_rate(config: Config, step: int) -> float:
-    """Linear warm-up, then a cosine from lr to final·lr at the last step."""
-    settings = config.optimiser
-    warmup = min(1.0, (step + 1) / (settings.warmup + 1))
-    cosine = 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
-    return settings.lr * warmup * (settings.final + (1.0 - settings.final) * cosine)
-
-
-def _scorers(config: Config, index: Index, reference: Index, device: str) -> dict[str, metrics.Metric]:
-    """The metric of every task of D_ref. Raises UserError for a task without reference images."""
-    if lacking := [task for task in index.tasks if task not in reference.tasks]:
-        raise UserError(
-            f"{config.data.manifest}: task {lacking[0]!r} has training pairs but none in the split 'ref'; "
-            "run 'curate split' so that every task has reference pairs"
+    def _go_back(self) -> None:
+        """To the newest checkpoint, and on from there with the samples that come after those of the spike."""
+        left = self.state
+        if left.rollbacks >= spikes.LIMIT:
+            raise UserError(f"step {left.step}: the loss has left the road {left.rollbacks + 1} times; lower --lr")
+        found, _ = self.team.lead(lambda: checkpoint.newest(self._checkpoints))
+        if found is None:
+            raise UserError(f"step {left.step}: the loss has left the road, and there is no checkpoint to go back to")
+        self.learner.load(found)
+        self.state = State(**found.state["state"])
+        self.state.cursors, self.state.rollbacks = self._advanced(left, left.step), left.rollbacks + 1
+        self.state.skipped, self.state.replaced = left.skipped, left.replaced
+        self._hold()
+        self.show.say(
+            f"step {left.step}: the loss has left the road; back to step {self.state.step}, with other samples"
         )
-    if strangers := sorted(set(config.evaluation.metrics) - set(reference.tasks)):
-        known = ", ".join(reference.tasks)
-        raise UserError(f"--metric names task {strangers[0]!r}, which is not in D_ref; it has {known}", exit_code=2)
-    return {task: metrics.load(config.evaluation.metrics.get(task, "psnr"), device) for task in reference.tasks}
+        self.book.event("rollback", step=left.step, to=self.state.step)
+        self.show.done = self.state.step
+        self.show.restart()
+        self._save()
+
+    def _save(self) -> None:
+        if self.team.is_main:
+            self.learner.save(self._checkpoints, self.state)
+
+    def _is_last(self) -> bool:
+        return self.state.step == self.config.optimiser.steps
+
+    def _is_due(self) -> bool:
+        """Whether a checkpoint is written at this step: every `run.checkpoint` steps, or every interval."""
+        return self.state.step % (self.config.run.checkpoint or self.config.evaluation.interval) == 0
 
 
-def _is_boundary(config: Config, step: int) -> bool:
-    """Whether an interval begins at this step, or the run ends."""
-    return step % config.evaluation.interval == 0 or step == config.optimiser.steps
-
-
-def _is_due(config: Config, step: int) -> bool:
-    """Whether a checkpoint is written at this step: every `run.checkpoint` steps, or every interval."""
-    return step % (config.run.checkpoint or config.evaluation.interval) == 0
-
-
-def _saver(
-    config: Config, out: str, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
-) -> Callable[[State], None]:
-    """What writes a checkpoint of this run."""
-
-    def save(state: State) -> None:
-        content = {
-            "model": config.model.model_dump(mode="json"),
-            "config": config.model_dump(mode="json"),
-            "state": asdict(state),
-            "rng": {"cpu": _hex(torch.get_rng_state()), "cuda": [_hex(one) for one in _cuda_states()]},
-        }
-        checkpoint.save(
-            os.path.join(out, "checkpoints"), state.step,
-            model=model, ema=ema.average, optimizer=optimizer, state=content, keep=config.run.keep,
-        )  # fmt: skip
-
-    return save
-
-
-def _resume(out: str, fresh: State, *, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> State:
-    """Load the newest whole checkpoint into the model and its kin; the state in it, or `fresh` when there is none."""
-    folder = os.path.join(out, "checkpoints")
-    checkpoint.clean(folder)
-    found, problems = checkpoint.newest(folder)
-    for problem in problems:
-        print(f"trainer: {problem}; an earlier one is used", file=sys.stderr)
-    if found is None:
-        return fresh
-    checkpoint.restore(found, model=model, ema=ema.average, optimizer=optimizer)
-    rng = found.state["rng"]
-    torch.set_rng_state(_tensor(rng["cpu"]))
-    if torch.cuda.is_available() and len(rng["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([_tensor(one) for one in rng["cuda"]])
-    return State(**found.state["state"])
-
-
-def _identity(
-    config: Config,
-    index: Index,
-    reference: Index,
-    mixture: mixture_.Mixture,
-    scorers: dict[str, metrics.Metric],
-    resolved: dict[str, Any],
-) -> dict[str, Any]:
-    """What config.json says of this run."""
-    fingerprints = {"training data": index.fingerprint, "reference data": reference.fingerprint}
-    if mixture.fingerprint is not None:
-        fingerprints["schedule"] = mixture.fingerprint
-    parameters = models.count_parameters(config.model.name, config.model.preset, config.model.options)
-    said = evaluate.conventions(scorers.values(), crop=config.evaluation.crop, tile=config.evaluation.tile)
-    content = records.identity(config, fingerprints, {**resolved, "parameters": parameters})
-    return {**content, "conventions": said, "data": {"strata": len(index.strata), "pairs": mixture.task_size}}
-
-
-def _scalars(rows: list[dict[str, Any]], weights: dict[str, float]) -> dict[str, float | None]:
-    """An evaluation as TensorBoard scalars."""
-    out: dict[str, float | None] = {f"weight/{task}": weight for task, weight in weights.items()}
-    for row in rows:
-        out[f"{row['metric']}/{row['task']}"] = row["value"]
-        out[f"train_loss/{row['task']}"] = row["train_loss"]
-    return out
-
-
-def _line(state: State, rows: list[dict[str, Any]], weights: dict[str, float]) -> str:
-    """An evaluation in one line: score and weight of every task."""
-    parts = [f"{row['task']} {row['value']:.2f} (w {weights.get(row['task'], 0.0):.3f})" for row in rows]
-    return f"step {state.step}: " + ", ".join(parts) + (f"; {state.skipped} steps skipped" if state.skipped else "")
-
-
-def _result(out: str, state: State, mixture: mixture_.Mixture) -> RunResult:
-    last = [row for row in state.metrics if row["step"] == state.step]
-    scores = {row["task"]: row["value"] for row in last}
-    return RunResult(out, state.step, state.skipped, dict(state.replaced), scores, mixture.by_task(state.weights))
-
-
-def _cuda_states() -> list[Tensor]:
-    return list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else []
-
-
-def _hex(state: Tensor) -> str:
-    return state.numpy().tobytes().hex()
-
-
-def _tensor(text: str) -> Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+def _cache(config: Config) -> Cache | None:
+    limit = int(config.data.cache_gb * (1 << 30))
+    return Cache(config.data.cache or default_folder(), limit) if limit else None

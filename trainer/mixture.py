@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,38 @@ class Mixture:
             return rules.update(state, observations)
         return None, {**dict.fromkeys(self.index.strata, 0.0), **self.schedule.weights(interval)}
 
+    def within_epochs(self, weights: Weights, cursors: Mapping[str, int], samples: int) -> Weights:
+        """The weights nearest to these under which no task is seen more often than `max_epochs` allows.
+
+        cursors: samples that each stratum has given so far. samples: that the interval draws. What one stratum may not
+        give, the others give in proportion to their weights. Raises UserError when they cannot either.
+        """
+        if not self.config.max_epochs:
+            return weights
+        most = dict.fromkeys(weights, math.inf)
+        for name, size in self.index.sizes.items():
+            if (epochs := self.config.max_epochs.get(self.task_of[name])) is not None:
+                left = math.floor(epochs * size + 1e-9) - cursors.get(name, 0)
+                most[name] = max(left - 1e-3, 0.0) / samples  # shares are exact, so that this is never one more
+        return _under(weights, most)
+
+    def check_epochs(self, samples: int) -> None:
+        """Raises UserError when `max_epochs` names no task, or leaves too few samples for the whole run."""
+        known = ", ".join(self.index.tasks)
+        for task in self.config.max_epochs:
+            if task not in self.task_size:
+                raise UserError(
+                    f"--max-epochs names task {task!r}, which has no pairs here; there are {known}", exit_code=2
+                )
+        if set(self.config.max_epochs) == set(self.task_size):
+            left = sum(math.floor(epochs * self.task_size[task]) for task, epochs in self.config.max_epochs.items())
+            if left < samples:
+                raise UserError(
+                    f"--max-epochs allows {left} samples in all, steps times batch are {samples}: allow more epochs, "
+                    "or train fewer steps",
+                    exit_code=2,
+                )
+
     def by_task(self, weights: Mapping[str, float]) -> Weights:
         """Weights per stratum summed to weights per task."""
         out = dict.fromkeys(self.index.tasks, 0.0)
@@ -72,6 +105,26 @@ class Mixture:
             {"interval": interval, "task": task, "score": scores.get(task), "weight": weights[task]}
             for task in self.index.tasks
         ]
+
+
+def _under(weights: Weights, most: Mapping[str, float]) -> Weights:
+    """The weights, none above its `most`; what is cut off goes to the others in proportion to what they have."""
+    out, free = dict(weights), set(weights)
+    while over := {name for name in free if out[name] > most[name]}:
+        for name in over:
+            out[name] = most[name]
+        free -= over
+        rest = 1.0 - math.fsum(out[name] for name in out if name not in free)
+        base = {name: weights[name] for name in free}
+        if not math.fsum(base.values()) > 0:  # the rule wants none of these: then by what they may still give
+            base = {name: min(most[name], 1.0) for name in free}
+        total = math.fsum(base.values())
+        if not total > 0:
+            if rest > 1e-3:  # less is what rounding leaves where the very last samples are drawn
+                raise UserError("every task has been seen as often as --max-epochs allows; allow more epochs")
+            break
+        out.update({name: rest * value / total for name, value in base.items()})
+    return out
 
 
 def _check_names(schedule: schedule_.Schedule, index: Index, path: str) -> None:

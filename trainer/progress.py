@@ -14,17 +14,17 @@ LOG_SECONDS = 15.0  # between lines, where there is no terminal
 
 
 class Steps:
-    """Progress of a training run; use as a context manager."""
+    """Progress of a training run; use as a context manager. shown: False says nothing, in all processes but one."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done = total, done
+    def __init__(self, total: int, done: int, *, shown: bool = True) -> None:
+        self.total, self.done, self._shown = total, done, shown
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._since, self._at, self._said = time.monotonic(), done, time.monotonic()
 
     def __enter__(self) -> Steps:
-        if self._console.is_terminal:
+        if self._shown and self._console.is_terminal:
             columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
             self._task = self._bar.add_task("train", total=self.total, completed=self.done, facts="")
@@ -36,8 +36,13 @@ class Steps:
             self._bar.stop()
 
     @property
+    def since(self) -> int:
+        """Steps since the last `restart`."""
+        return self.done - self._at
+
+    @property
     def speed(self) -> float:
-        """Steps per second since the last `say` or `restart`."""
+        """Steps per second since the last `restart`."""
         return (self.done - self._at) / max(time.monotonic() - self._since, 1e-9)
 
     def step(self, loss: float) -> None:
@@ -63,7 +68,8 @@ class Steps:
         self._since, self._at = time.monotonic(), self.done
 
     def _log(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        if self._shown:
+            print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

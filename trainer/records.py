@@ -2,7 +2,7 @@
 
 config.json          resolved config, versions, fingerprints of data and schedule, conventions
 schedule.parquet     interval, task, score, weight (with a shard schedule: interval, shard, task, weight)
-metrics.parquet      step, task, metric, value, se, n, lq, train_loss, weight, share, samples_seen
+metrics.parquet      step, task, metric, value, se, n, lq, train_loss, weight, share, samples_seen, epochs
 run.jsonl            what happened when, and how fast: the only place with times
 samples/, tensorboard/, checkpoints/
 """
@@ -39,17 +39,31 @@ METRICS = pa.schema(
         ("weight", pa.float64()),  # requested since the last evaluation; null at step 0
         ("share", pa.float64()),  # realised since the last evaluation; null at step 0
         ("samples_seen", pa.int64()),
+        ("epochs", pa.float64()),  # how often each of the task's pairs has been seen
     ]
 )
 
 
 class Records:
-    """Writer of one run folder. Tables are rewritten whole and atomically; `run.jsonl` is appended to."""
+    """Writer of one run folder. Tables are rewritten whole and atomically; `run.jsonl` is appended to.
 
-    def __init__(self, folder: str, step: int) -> None:
+    writes: False for the processes of a team that leave it to the first. trackers: names that accelerate knows.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        step: int,
+        *,
+        writes: bool = True,
+        trackers: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
+        self._writes = writes
         self._board: Any = None
         self._step = step
+        self._trackers = [_tracker(name, folder, config or {}) for name in trackers] if writes else []
 
     def path(self, *names: str) -> str:
         """A path inside the run folder."""
@@ -57,12 +71,16 @@ class Records:
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append to run.jsonl: what happened, when (Unix seconds), and facts."""
+        if not self._writes:
+            return
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
         with open(self.path("run.jsonl"), "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def tables(self, schedule: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]]) -> None:
         """Write schedule.parquet and metrics.parquet."""
+        if not self._writes:
+            return
         from mixer import schedule as schedule_
 
         if schedule:
@@ -73,13 +91,17 @@ class Records:
 
     def samples(self, step: int, triples: Mapping[str, Any]) -> None:
         """Write samples/step-XXXXXXXX.png: a row per task in order, LQ | output | GT."""
+        if not self._writes:
+            return
         from trainer import grid
 
         sheet = grid.compose([triples[task] for task in sorted(triples)])
         files.write(self.path("samples", f"step-{step:08d}.png"), images.encode_png(sheet))
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Write numbers to TensorBoard."""
+        """Write numbers to TensorBoard and the trackers."""
+        if not self._writes:
+            return
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -88,11 +110,44 @@ class Records:
             if value is not None:
                 self._board.add_scalar(name, value, step)
         self._board.flush()
+        for tracker in self._trackers:
+            tracker.log({name: value for name, value in values.items() if value is not None}, step=step)
 
     def close(self) -> None:
-        """Close TensorBoard's file."""
+        """Close TensorBoard's file, and finish the trackers."""
         if self._board is not None:
             self._board.close()
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def scalars(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, float]) -> dict[str, float | None]:
+    """An evaluation, as rows of metrics.parquet, and the tasks' weights as numbers for TensorBoard."""
+    out: dict[str, float | None] = {f"weight/{task}": weight for task, weight in weights.items()}
+    for row in rows:
+        out[f"{row['metric']}/{row['task']}"] = row["value"]
+        out[f"train_loss/{row['task']}"] = row["train_loss"]
+    return out
+
+
+def _tracker(name: str, folder: str, config: Mapping[str, Any]) -> Any:
+    """One of accelerate's trackers, told the run's settings. Raises UserError when it is unknown or not installed."""
+    from accelerate import PartialState, tracking
+    from accelerate.utils import LoggerType
+
+    PartialState()
+    known = sorted(str(kind.value) for kind in LoggerType if kind.value != "all")
+    if name not in known:
+        raise UserError(f"run.trackers: unknown tracker {name!r}; accelerate has {', '.join(known)}", exit_code=2)
+    if name not in {str(kind) for kind in tracking.get_available_trackers()}:
+        raise UserError(f"run.trackers: {name} is not installed; pip install {name}", exit_code=2)
+    kind: Any = tracking.LOGGER_TYPE_TO_CLASS[name]
+    path = os.path.join(folder, "trackers")
+    made = kind("equimix", logging_dir=path) if kind.requires_logging_directory else kind("equimix")
+    if hasattr(made, "start"):
+        made.start()
+    made.store_init_configuration(config_.flat(config))
+    return made
 
 
 def identity(config: config_.Config, fingerprints: Mapping[str, str], resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+Asked = Callable[[], bool]
+
 
 class StopAsked(Exception):  # noqa: N818  # no error: the run is told to leave
     """Raised between two images of an evaluation, so that it need not be waited for."""
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
+def asked_to_stop() -> Iterator[Asked]:
     """Yields what tells whether SIGTERM has come since; the handler from before is back afterwards.
 
     Python delivers signals to the main thread alone; in another one the answer is always no.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass
 class State:
-    """All of a run that is no tensor, as JSON holds it. `evaluated` is also where the current interval began."""
+    """All of a run that is no tensor, as JSON holds it.
+
+    step, weights, cursors, begun: the last weight event was at step `begun`, set these weights, and found these
+    cursors; what is drawn until the next one follows from them.
+    """
 
     step: int = 0
     evaluated: int = -1
+    begun: int = 0
     rule: dict[str, Any] | None = None
-    weights: dict[str, float] = field(default_factory=dict)  # per stratum, held now
-    cursors: dict[str, int] = field(default_factory=dict)  # per stratum, at the start of the interval
+    requested: dict[str, float] = field(default_factory=dict)  # per stratum, as rule or schedule want them
+    weights: dict[str, float] = field(default_factory=dict)  # per stratum, held now: within the epochs that are allowed
+    cursors: dict[str, int] = field(default_factory=dict)  # per stratum, samples drawn before step `begun`
     loss: dict[str, list[float]] = field(default_factory=dict)  # task → sum and count since the last evaluation
     drawn: dict[str, int] = field(default_factory=dict)  # task → samples since the last evaluation
     samples_seen: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
+    recent: list[float] = field(default_factory=list)  # losses that a spike is measured by, where one is looked for
+    off: int = 0  # steps in a row above them
+    rollbacks: int = 0
+    best: dict[str, dict[str, float]] = field(default_factory=dict)  # mean, worst → step and value
     replaced: dict[str, int] = field(default_factory=dict)  # pair_id that cannot be read → how often it came
     schedule: list[dict[str, Any]] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -49,7 +60,7 @@ def metric_rows(state: State, mixture: Mixture, summaries: list[Summary]) -> lis
     """The summaries as rows of metrics.parquet, with what happened since the last evaluation."""
     before = {row["task"]: row["lq"] for row in state.metrics[: len(summaries)]}
     total = sum(state.drawn.values())
-    requested = mixture.by_task(state.weights) if total else {}
+    requested = mixture.by_task(state.requested) if total else {}
     rows = []
     for one in summaries:
         loss = state.loss.get(one.task)
@@ -62,9 +73,30 @@ def metric_rows(state: State, mixture: Mixture, summaries: list[Summary]) -> lis
                 "weight": requested.get(one.task),
                 "share": state.drawn.get(one.task, 0) / total if total else None,
                 "samples_seen": state.samples_seen.get(one.task, 0),
+                "epochs": state.samples_seen.get(one.task, 0) / max(mixture.task_size.get(one.task, 0), 1),
             }
         )
     return rows
+
+
+def note_best(state: State, rows: list[dict[str, Any]], higher_is_better: Mapping[str, bool]) -> bool:
+    """Whether the scores of this step are the best so far, on average or of the worst task; entered into the state.
+
+    A task counts by what it has gained over its input (over its score before training, where the input has none).
+    """
+    first = {row["task"]: row for row in state.metrics[: len(rows)]}
+    gains = []
+    for row in rows:
+        start = first[row["task"]]["value"] if row["lq"] is None else row["lq"]
+        gains.append((row["value"] - start) * (1.0 if higher_is_better[row["task"]] else -1.0))
+    if not gains or not all(map(math.isfinite, gains)):
+        return False
+    found = False
+    for name, value in (("mean", math.fsum(gains) / len(gains)), ("worst", min(gains))):
+        if name not in state.best or value > state.best[name]["value"]:
+            state.best[name] = {"step": state.step, "value": value}
+            found = True
+    return found
 
 
 def observation(row: dict[str, Any], mixture: Mixture, oriented: dict[str, float]) -> dict[str, Any]:

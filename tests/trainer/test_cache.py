@@ -93,9 +93,8 @@ def test_a_storage_that_is_away_is_asked_again_and_then_named(tmp_path: Path, mo
 
     monkeypatch.setattr(LocalFileSystem, "get_file", away)
     assert Cache(str(tmp_path / "near"), limit=100).open(url).read() == bytes(10)
-    calls[:] = [""] * -100
     monkeypatch.setattr(LocalFileSystem, "get_file", lambda *_: (_ for _ in ()).throw(ConnectionError("no route")))
-    with pytest.raises(UserError, match="0.tar: the storage does not answer"):
+    with pytest.raises(UserError, match=r"0\.tar: the storage does not answer"):
         Cache(str(tmp_path / "other"), limit=100).open(url)
     with pytest.raises(FileNotFoundError):
         Cache(str(tmp_path / "other"), limit=100).open(f"file://{tmp_path}/none.tar")

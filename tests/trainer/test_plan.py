@@ -39,7 +39,8 @@ def _index(sizes: dict[str, int], *, block: int | None = None, shard_size: int =
     shard = np.concatenate([1000 * k + np.arange(size) // shard_size for k, size in enumerate(sizes.values())])
     return Index(
         tasks=tuple(names), strata=tuple(names), sizes=dict(sizes), fingerprint="f" * 32, rows=(),  # type: ignore[arg-type]
-        block=block, task_of={name: name for name in names}, members=members, shard=shard, scale=np.full(len(rows), scale),
+        block=block, task_of=dict(zip(names, names, strict=True)), members=members,
+        shard=shard, scale=np.full(len(rows), scale),
         width=96 + 4 * (rows % 10), height=np.full(len(rows), 60),
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The models, one module each, found by looking into this folder and registered by its file name.
 
 A model module holds a frozen dataclass ``Config``, its published shapes as ``PRESETS: dict[str, Config]`` and
-``Model(config)``, an ``nn.Module`` that maps (B, 3, H, W) RGB in [0, 1], any H and W, to the same, not clamped.
+``Model(config)``, an ``nn.Module`` that maps (B, 3, H, W) RGB in [0, 1], any H and W, to the same, not clamped; and
+``BLOCKS``, the kinds of module that gradient checkpointing computes anew.
 
     >>> from trainer import models
     >>> models.names()
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 class ModelModule(Protocol):
     """What a module in this folder offers."""
 
+    BLOCKS: tuple[type[nn.Module], ...]
     PRESETS: dict[str, Any]
     Config: type[Any]
     Model: type[nn.Module]
@@ -40,6 +42,11 @@ def names() -> tuple[str, ...]:
 def presets(name: str) -> dict[str, Any]:
     """Preset name → config of model `name`."""
     return dict(_module(name).PRESETS)
+
+
+def blocks(name: str) -> tuple[type[nn.Module], ...]:
+    """The kinds of module of model `name` whose activations gradient checkpointing does not keep."""
+    return _module(name).BLOCKS
 
 
 def build(name: str, preset: str, **changes: Any) -> nn.Module:

@@ -85,6 +85,9 @@ class Block(nn.Module):
         return x + _scaled(self.feed_project, self.gamma, y)
 
 
+BLOCKS = (Block,)
+
+
 class Model(nn.Module):
     """The U-Net: (B, 3, H, W) RGB in [0, 1] → restored (B, 3, H, W), of any size, not clamped."""
 

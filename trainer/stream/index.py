@@ -40,15 +40,15 @@ log = logging.getLogger("trainer.stream")
 
 
 class Rows(Sequence[Row]):
-    """The pairs, as columns; a `Row` is made when it is asked for."""
+    """The pairs, as columns; a `Row` is made when it is asked for. A row's `source` says which manifest it is of."""
 
-    def __init__(self, table: pa.Table, manifest: tables.Manifest, strata: str) -> None:
-        self._manifest, self._of_shard = manifest, strata == "shard"
+    def __init__(self, table: pa.Table, manifests: Sequence[tables.Manifest], strata: str) -> None:
+        self._manifests, self._of_shard = manifests, strata == "shard"
         self._text = [table.column(name).combine_chunks() for name in ("pair_id", "group", "lq_path", "gt_path")]
         named = [_encoded(table.column(name)) for name in ("task", "subtask", "dataset", "shard")]
         self._names = [names for names, _ in named]
-        self._urls = [name and files.join(manifest.path, name) for name in self._names[3]]
-        numbers = [_integers(table.column(name)) for name in ("scale", "width", "height", *PLACES)]
+        self._urls = [[name and files.join(one.path, name) for name in self._names[3]] for one in manifests]
+        numbers = [_integers(table.column(name)) for name in ("source", "scale", "width", "height", *PLACES)]
         self._number = np.stack([*(codes for _, codes in named), *numbers], axis=1)
 
     def __len__(self) -> int:
@@ -70,12 +70,12 @@ class Rows(Sequence[Row]):
 
     def _row(self, index: int) -> Row:
         pair_id, group, lq_path, gt_path = (column[index].as_py() for column in self._text)
-        *codes, scale, width, height, lq_at, lq_size, gt_at, gt_size = self._number[index].tolist()
+        *codes, source, scale, width, height, lq_at, lq_size, gt_at, gt_size = self._number[index].tolist()
         task, subtask, dataset, shard = (names[code] for names, code in zip(self._names, codes, strict=True))
         if shard is None:
-            lq, gt = (Member(self._manifest.locate(dataset, path), 0, -1) for path in (lq_path, gt_path))
+            lq, gt = (Member(self._manifests[source].locate(dataset, path), 0, -1) for path in (lq_path, gt_path))
         else:
-            url = self._urls[codes[3]]
+            url = self._urls[source][codes[3]]
             lq, gt = Member(url, lq_at, lq_size), Member(url, gt_at, gt_size)
         stratum = shard if self._of_shard else task
         return Row(pair_id, task, subtask or "", dataset, group or "", stratum, scale, width, height, shard, lq, gt)
@@ -87,8 +87,8 @@ class Index:
 
     tasks, strata: sorted names. sizes: stratum → pairs. rows: the pairs in the manifest's order. fingerprint: 32 hex
     digits of all that the plan and the pixels depend on: pair ids, order, strata, shards, GT sizes, content hashes.
-    block: shards per shuffle block, None when all are mixed. task_of: stratum → its task. members: stratum → (n,) its rows. shard, scale, width,
-    height: (N,) of every row; width and height of the GT in pixels.
+    block: shards per shuffle block, None when all are mixed. task_of: stratum → its task. members: stratum → (n,) its
+    rows. shard, scale, width, height: (N,) of every row; width and height of the GT in pixels.
     """
 
     tasks: tuple[str, ...]
@@ -110,16 +110,19 @@ class Index:
         return self._reader.pair(self.rows[i])
 
 
-def open_index(manifest: str, split: str | None = "train", *, strata: str = "task") -> Index:
-    """The kept pairs of `split` (all splits for None) in a manifest or shard folder.
+def open_index(manifest: str | Sequence[str], split: str | None = "train", *, strata: str = "task") -> Index:
+    """The kept pairs of `split` (all splits for None) in a manifest or shard folder, or in several.
 
     strata: "task", or "shard": each shard is then a stratum of its own. Raises UserError when there is nothing to
-    train on, with what to do about it.
+    train on, with what to do about it, and when two manifests have the same pair.
     """
     if strata not in ("task", "shard"):
         raise ValueError(f"strata: 'task' or 'shard', not {strata!r}")
-    opened = tables.read(manifest)
-    table = _select(opened, split)
+    opened = [tables.read(path) for path in ([manifest] if isinstance(manifest, str) else manifest)]
+    table = _together([_select(one, split) for one in opened], opened)
+    manifest = opened[0].path
+    if strata == "shard" and len(opened) > 1:
+        raise UserError(f"{manifest}: weights per shard are for one manifest, not for {len(opened)}", exit_code=2)
     sharded = len(table) - table.column("shard").null_count
     if strata == "shard" and sharded < len(table):
         raise UserError(f"{manifest}: weights per shard need shards, these are single files; run 'curate shard'")
@@ -130,7 +133,8 @@ def open_index(manifest: str, split: str | None = "train", *, strata: str = "tas
         raise UserError(f"{manifest}: has a kept pair without a {strata}; name it with 'curate ingest --task'")
     rows = Rows(table, opened, strata)
     shard_names, shard = _encoded(table.column("shard"))
-    remote = files.is_url(opened.path) if sharded else any(map(files.is_url, opened.roots.values()))
+    shard += len(shard_names) * _integers(table.column("source"))
+    remote = any(files.is_url(one.path) if sharded else any(map(files.is_url, one.roots.values())) for one in opened)
     block = BLOCK if remote and None not in shard_names else None
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])
@@ -149,6 +153,22 @@ def open_index(manifest: str, split: str | None = "train", *, strata: str = "tas
         width=_integers(table.column("width")),
         height=_integers(table.column("height")),
     )
+
+
+def _together(parts: Sequence[pa.Table], manifests: Sequence[tables.Manifest]) -> pa.Table:
+    """The pairs of all manifests, with a `source` column: which of them a pair is of."""
+    numbered = [
+        part.append_column("source", pa.repeat(pa.scalar(number, pa.int64()), len(part)))
+        for number, part in enumerate(parts)
+    ]
+    if len(numbered) == 1:
+        return numbered[0]
+    table = pa.concat_tables(numbered, promote_options="permissive")
+    counts = pc.value_counts(table.column("pair_id").combine_chunks())
+    if len(table) != len(counts):
+        named = next(one["values"] for one in counts.to_pylist() if one["counts"] > 1)
+        raise UserError(f"{manifests[0].path} and {manifests[1].path} both have pair {named}: leave it out of one")
+    return table
 
 
 def _select(manifest: tables.Manifest, split: str | None) -> pa.Table:

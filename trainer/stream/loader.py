@@ -228,7 +228,9 @@ class Stream:
         self._jobs.set(steps)
         results = self._made()
         while (made := next(results, None)) is not None:
-            (job, step_task), replaced, lq, gt = self._jobs.under_way.popleft(), [], made.lq, made.gt
+            job, step_task = self._jobs.under_way.popleft()
+            replaced: list[tuple[str, str]] = []
+            lq, gt = made.lq, made.gt
             if lq is None or gt is None:
                 lq, gt, replaced = self._mended(made.samples, job)
             slots = [slot for slot, _ in job]

@@ -14,7 +14,7 @@ only, microseconds each).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Slot", "Walks", "advance", "check_crop", "counts", "part", "plan_steps", "replacement"]
 
+T = TypeVar("T")
 UPSAMPLING = ("nearest", "bilinear", "bicubic")  # of super-resolution's LQ to GT size
 
 
@@ -181,7 +182,7 @@ def replacement(index: Index, slot: Slot, attempt: int, *, crop: int, seed: int)
     return made._replace(slot=slot.slot)
 
 
-def part(slots: Sequence[Slot], rank: int, world: int) -> list[Slot]:
+def part(slots: Sequence[T], rank: int, world: int) -> list[T]:
     """What process `rank` of `world` takes of a step: consecutive slots, as many as the others or one more or less.
 
     Slots are shuffled in every step, so that each process gets the step's mixture, and the processes together get the
