@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from manifests.errors import UserError
 
 VERSION = 2
+EXPORTED = "model.safetensors"  # the one file of weights in an exported folder
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -41,9 +42,14 @@ class Checkpoint:
         return int(self.state["step"])
 
     @property
+    def weights(self) -> str:
+        """The file with the weights to use: the moving average."""
+        return "ema.safetensors" if "ema.safetensors" in self.state["files"] else EXPORTED
+
+    @property
     def fingerprint(self) -> str:
         """32 hex digits that name its averaged weights."""
-        return str(self.state["files"]["ema.safetensors"]["sha256"])[:32]
+        return str(self.state["files"][self.weights]["sha256"])[:32]
 
 
 def save(
@@ -146,9 +152,11 @@ def newest(folder: str) -> tuple[Checkpoint | None, list[str]]:
 
 
 def find(path: str) -> Checkpoint:
-    """The checkpoint that `path` means: a checkpoint folder, or a run folder's newest whole one. Raises UserError."""
+    """What `path` means: a checkpoint folder, a run folder's newest whole one, or an exported folder. UserError."""
     if os.path.isfile(os.path.join(path, "state.json")):
         return check(path)
+    if os.path.isfile(os.path.join(path, EXPORTED)):
+        return _exported(path)
     if not os.path.isdir(path):
         raise UserError(f"{path}: no such checkpoint or run folder")
     found, problems = newest(os.path.join(path, "checkpoints"))
@@ -156,6 +164,20 @@ def find(path: str) -> Checkpoint:
         reason = problems[0] if problems else "it has none yet; train it first with 'trainer run'"
         raise UserError(f"{path}: no checkpoint that can be used: {reason}")
     return found
+
+
+def _exported(folder: str) -> Checkpoint:
+    """A folder that `trainer export --hub-folder` wrote: weights and shape, and no more."""
+    name = os.path.join(folder, "config.json")
+    try:
+        with open(name) as file:
+            said = json.load(file)["equimix"]
+        state = {"model": {key: said[key] for key in ("name", "preset", "options")}, "step": int(said["step"])}
+    except FileNotFoundError:
+        raise UserError(f"{folder}: has no config.json beside {EXPORTED}; it says which model the weights are of") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{name}: not one that 'trainer export --hub-folder' wrote ({error})") from None
+    return Checkpoint(folder, {**state, "files": {EXPORTED: _facts(os.path.join(folder, EXPORTED))}})
 
 
 def restore(
@@ -180,7 +202,7 @@ def load_model(checkpoint: Checkpoint, device: str) -> nn.Module:
     said = checkpoint.state["model"]
     model = models.build(said["name"], said["preset"], **said["options"])
     try:
-        model.load_state_dict(load_file(os.path.join(checkpoint.path, "ema.safetensors")))
+        model.load_state_dict(load_file(os.path.join(checkpoint.path, checkpoint.weights)))
     except RuntimeError as error:
         raise UserError(f"{checkpoint.path}: does not fit its model ({' '.join(str(error).split())[:200]})") from None
     return model.to(device).eval()

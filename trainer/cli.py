@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from manifests import console
 from manifests.errors import UserError
+
+if TYPE_CHECKING:
+    from trainer.loop import RunResult
 
 app = typer.Typer(
     name="trainer",
@@ -23,7 +26,7 @@ app = typer.Typer(
 Manifest = Annotated[str | None, typer.Option(help="Shards or manifest; default ./shards, else ./manifest.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")]
-Checkpoint = Annotated[str, typer.Argument(help="Run folder (its newest checkpoint) or checkpoint folder.")]
+Checkpoint = Annotated[str, typer.Argument(help="Run folder (its newest checkpoint), checkpoint or exported folder.")]
 
 
 def main() -> None:
@@ -55,7 +58,10 @@ def run(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")] = None,
     interval: Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples a step. [16]")] = None,
+    max_epochs: Annotated[
+        list[str] | None, typer.Option(metavar="TASK=N", help="A task's pairs are seen at most so often.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.001]")] = None,
     model: Annotated[str | None, typer.Option(help="Model; 'trainer models' lists them. [nafnet]")] = None,
@@ -81,6 +87,7 @@ def run(
     Example: trainer run
     Example: trainer run --manifest shards -o run --rule des --eta 0.1 --steps 1500 --interval 250
     Example: trainer run -o run --resume
+    Example: torchrun --nproc-per-node 4 -m trainer run --manifest shards --batch 64
     """
     from trainer import config as config_
     from trainer import records
@@ -89,7 +96,12 @@ def run(
         "data": {"manifest": manifest, "batch": batch, "crop": crop, "workers": workers},
         "model": {"name": model, "preset": preset},
         "optimiser": {"steps": steps, "lr": lr, "loss": loss},
-        "mixture": {"rule": rule, "schedule": schedule, "initial": _pairs(initial, "--initial", float)},
+        "mixture": {
+            "rule": rule,
+            "schedule": schedule,
+            "initial": _pairs(initial, "--initial", float),
+            "max_epochs": _pairs(max_epochs, "--max-epochs", float),
+        },
         "evaluation": {"interval": interval, "metrics": _pairs(metric, "--metric", str)},
         "run": {"seed": seed, "device": device, "threads": threads, "checkpoint": checkpoint, "keep": keep},
     }
@@ -101,11 +113,99 @@ def run(
     from trainer import loop
 
     built = config_.build(base, *layers)
-    result = loop.run(built, output, resume=resume)
+    _tell(loop.run(built, output, resume=resume), built.optimiser.steps)
+
+
+def _tell(result: RunResult, steps: int) -> None:
+    """Print what a run ended with, once for all of its processes."""
+    if not result.is_main:
+        return
     skipped = f", {result.skipped} steps skipped" if result.skipped else ""
     skipped += f", {len(result.replaced)} pairs could not be read (run.jsonl lists them)" if result.replaced else ""
-    left = "" if result.steps == built.optimiser.steps else "; stopped by SIGTERM, go on with --resume"
+    left = "" if result.steps == steps else "; stopped by SIGTERM, go on with --resume"
     typer.echo(f"{result.folder}: {result.steps} steps done{skipped}{left}")
+    seen = ", ".join(f"{task} {epochs:.2f}" for task, epochs in result.epochs.items())
+    typer.echo(f"epochs: {seen}")
+
+
+@app.command()
+def finetune(
+    checkpoint: Checkpoint,
+    manifest: Annotated[str, typer.Option(help="Shards or manifest of the new task.")],
+    replay: Annotated[str | None, typer.Option(help="Shards or manifest of the old tasks, to keep them.")] = None,
+    replay_share: Annotated[float, typer.Option(help="Weight of the old tasks at first.")] = 0.25,
+    output: Annotated[str, typer.Option("-o", "--output", help="Run folder.")] = "finetuned",
+    config: Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Rule; 'mixer rules' lists them. [equilibrium]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")] = None,
+    interval: Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.0002]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
+) -> None:
+    """Train a checkpoint on for a new task, with a part of the old mixture if it is not to be forgotten.
+
+    \b
+    Example: trainer finetune run --manifest underwater
+    Example: trainer finetune run --manifest underwater --replay shards --replay-share 0.3 --steps 2000
+    """
+    from trainer import config as config_
+    from trainer.finetune import finetune as call
+
+    given: dict[str, dict[str, Any]] = {
+        "data": {"batch": batch, "crop": crop},
+        "optimiser": {"steps": steps, "lr": lr},
+        "mixture": {"rule": rule},
+        "evaluation": {"interval": interval},
+    }
+    options = {name: {k: v for k, v in values.items() if v is not None} for name, values in given.items()}
+    layer = config_.merge(config_.read(config) if config else {}, options, config_.assign(settings or []))
+    result = call(
+        checkpoint, manifest, replay=replay, replay_share=replay_share, output=output, settings=layer, resume=resume
+    )
+    _tell(result, config_.build(layer).optimiser.steps)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    safetensors: Annotated[str | None, typer.Option(help="Write the weights to this file.")] = None,
+    onnx: Annotated[str | None, typer.Option(help="Write a graph to this file.")] = None,
+    hub_folder: Annotated[str | None, typer.Option(help="Write weights, config and model card there.")] = None,
+) -> None:
+    """Write a checkpoint's moving-average weights for others.
+
+    \b
+    Example: trainer export run --hub-folder my-restorer
+    Example: trainer export run/checkpoints/best-worst --onnx restorer.onnx --safetensors restorer.safetensors
+    """
+    from trainer import export as export_
+
+    wanted = [(export_.to_safetensors, safetensors), (export_.to_onnx, onnx), (export_.to_hub_folder, hub_folder)]
+    if not any(path for _, path in wanted):
+        raise UserError("say what to write: --safetensors FILE, --onnx FILE or --hub-folder FOLDER", exit_code=2)
+    for call, path in wanted:
+        if path is not None:
+            typer.echo(call(checkpoint, path))
+
+
+@app.command()
+def config(
+    schema: Annotated[bool, typer.Option("--schema", help="Its JSON schema, for editors and checks.")] = False,
+) -> None:
+    """Print every setting with its default as YAML, as --config takes it.
+
+    \b
+    Example: trainer config > settings.yaml
+    Example: trainer config --schema > settings.schema.json
+    """
+    from trainer import config as config_
+
+    typer.echo(config_.schema() if schema else config_.defaults(), nl=False)
 
 
 @app.command("eval")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -110,17 +111,33 @@ FREE = (
 
 def build(*layers: Mapping[str, Any]) -> Config:
     """A config from nested mappings, later ones over earlier ones. Raises UserError naming the setting."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = _merge(merged, layer)
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(merge(*layers))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         given = "" if first["type"] == "extra_forbidden" else f", not {first['input']!r}"
         message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
         raise UserError(f"config: {name}: {message}{given}", exit_code=2) from None
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one, later ones over earlier ones."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    return merged
+
+
+def defaults() -> str:
+    """Every setting with its default, as YAML."""
+    return yaml.safe_dump(Config().model_dump(mode="json"), sort_keys=False)
+
+
+def schema() -> str:
+    """The JSON schema of a config, as text."""
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read(path: str) -> dict[str, Any]:
