@@ -136,7 +136,8 @@ def rules() -> None:
     for name in rules_.names():
         said = ", ".join(f"{key}={value}" for key, value in rules_.parameters(name).items() if value is not None)
         needed = "; needs " + ", ".join(rules_.needs(name)) if rules_.needs(name) else ""
-        typer.echo(f"{name:13} {rules_.about(name)}")
+        also = [other for other, one in rules_.ALIASES.items() if one == name]
+        typer.echo(f"{name:13} {rules_.about(name)}" + (f" Also called {', '.join(also)}." if also else ""))
         if said or needed:
             typer.echo(f"{'':13} ({said or 'no parameters'}{needed})")
 

@@ -174,7 +174,9 @@ def _exported(folder: str) -> Checkpoint:
             said = json.load(file)["equimix"]
         state = {"model": {key: said[key] for key in ("name", "preset", "options")}, "step": int(said["step"])}
     except FileNotFoundError:
-        raise UserError(f"{folder}: has no config.json beside {EXPORTED}; it says which model the weights are of") from None
+        raise UserError(
+            f"{folder}: has no config.json beside {EXPORTED}; it says which model the weights are of"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{name}: not one that 'trainer export --hub-folder' wrote ({error})") from None
     return Checkpoint(folder, {**state, "files": {EXPORTED: _facts(os.path.join(folder, EXPORTED))}})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIDE = 64  # pixels of the image that a graph is traced with
+PLACES = ("data.manifest", "data.replay", "data.cache", "mixture.schedule", "model.init")  # concern this machine alone
 TOLERANCE = 1e-4  # between a graph's output and the model's
 
 
@@ -56,7 +57,7 @@ def to_onnx(checkpoint: str, path: str) -> str:
     try:
         program: Any = torch.onnx.export(
             model, (example,), dynamo=True, input_names=["lq"], output_names=["restored"], verbose=False,
-            dynamic_shapes=({axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)},),
+            dynamic_shapes=(dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),),
         )  # fmt: skip
         program.save(draft)
         session = onnxruntime.InferenceSession(draft, providers=["CPUExecutionProvider"])
@@ -96,7 +97,10 @@ def to_hub_folder(checkpoint: str, folder: str) -> str:
 def _card(found: checkpoint_.Checkpoint, model: nn.Module) -> str:
     """The model card: what it is, on what it was trained, how good it is, how it is used."""
     said, state = found.state["model"], found.state.get("state", {})
-    settings = found.state.get("config", {})
+    settings = {name: dict(section) for name, section in found.state.get("config", {}).items()}
+    for name in PLACES:
+        section, _, setting = name.partition(".")
+        settings.get(section, {}).pop(setting, None)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = [row for row in state.get("metrics", []) if row["step"] == _last_step(state)]
     lines = [
@@ -109,7 +113,10 @@ def _card(found: checkpoint_.Checkpoint, model: nn.Module) -> str:
     ]  # fmt: skip
     if rows:
         lines += ["## Scores on the reference split during training", ""]
-        lines += ["| task | metric | input | restored | ± SE | images | share of the batch | epochs |", "|---" * 8 + "|"]
+        lines += [
+            "| task | metric | input | restored | ± SE | images | share of the batch | epochs |",
+            "|---" * 8 + "|",
+        ]
         lines += [_scored(row) for row in rows]
     lines += ["", *_evaluations(found.path), "## Training", "", "```json", json.dumps(settings, indent=1), "```", ""]
     lines += ["## Limits and licence", "", "Licence: to be filled in; it depends on the training data's.", ""]

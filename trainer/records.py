@@ -146,7 +146,9 @@ def _tracker(name: str, folder: str, config: Mapping[str, Any]) -> Any:
     made = kind("equimix", logging_dir=path) if kind.requires_logging_directory else kind("equimix")
     if hasattr(made, "start"):
         made.start()
-    made.store_init_configuration(config_.flat(config))
+    plain = (bool, int, float, str)
+    told = config_.flat(config).items()
+    made.store_init_configuration({key: value if isinstance(value, plain) else str(value) for key, value in told})
     return made
 
 

@@ -35,6 +35,7 @@ from mixer.tables import Array
 State = dict[str, Any]
 Weights = dict[str, float]
 Memory = dict[str, Array]
+ALIASES = {"mixing": "proportional"}  # what FoundIR-v2's table 2 calls it
 FRAME = {"rule": str, "params": dict, "tasks": list, "initial": list, "weights": list, "interval": int, "memory": dict}
 
 
@@ -96,7 +97,13 @@ def start(
         raise MixerError(f"rule {name!r} sets its own weights; initial ones are for {takers}", exit_code=2)
     weights_K = [1.0 / len(tasks)] * len(tasks) if initial is None else mixture.named(initial, tasks)
     memory = _kept(begin(name, tasks, given))
-    frame = {"rule": name, "params": given, "tasks": list(tasks), "initial": weights_K, "weights": weights_K}
+    frame = {
+        "rule": ALIASES.get(name, name),
+        "params": given,
+        "tasks": list(tasks),
+        "initial": weights_K,
+        "weights": weights_K,
+    }
     return _json({**frame, "interval": 0, "missing": {}, "memory": memory})
 
 
@@ -207,6 +214,7 @@ def _modules() -> dict[str, RuleModule]:
 
 
 def _module(name: str) -> RuleModule:
+    name = ALIASES.get(name, name)
     if name not in _modules():
         raise MixerError(f"unknown rule {name!r}; known: {', '.join(names())}", exit_code=2)
     return _modules()[name]

@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from manifests.errors import UserError
 from mixer import schedule
 from mixer.errors import MixerError
-from trainer import checkpoint, config, evaluate, loop, losses, records
+from trainer import checkpoint, config, evaluate, loop, losses, mixture, records, spikes
 from trainer.learner import Learner
 from trainer.stream.index import open_index
 from trainer.team import Team
@@ -279,8 +281,8 @@ def test_a_step_without_a_number_is_skipped_and_counted(
         return losses.l1(prediction, target) * (math.nan if len(calls) == 2 else 1.0)
 
     monkeypatch.setitem(losses.LOSSES, "l1", sometimes)
-    settings = {"optimiser": {"steps": 4, "loss": "l1"}}
-    result = loop.run(_config(manifest, settings), str(tmp_path / "run"))
+    layer = {"optimiser": {"steps": 4, "loss": "l1"}}
+    result = loop.run(_config(manifest, layer), str(tmp_path / "run"))
     assert result.skipped == 1 and all(math.isfinite(score) for score in result.scores.values())
     found = checkpoint.find(str(tmp_path / "run"))
     assert sum(count for _, count in found.state["state"]["loss"].values()) == 0
@@ -333,3 +335,119 @@ def test_a_pair_that_cannot_be_read_does_not_end_a_run(
     said = [one for one in events if one["event"] == "replaced"]
     assert result.steps == 12 and list(result.replaced) == [bad] and result.replaced[bad] == len(said) >= 1
     assert capsys.readouterr().err.count("another pair of its task takes its place") == 1
+
+
+def test_no_task_is_seen_more_often_than_allowed(manifest: str, tmp_path: Path) -> None:
+    layer = {
+        "mixture": {"rule": "static", "params": {}, "initial": {"denoise": 0.5, "low_light": 0.25, "sr": 0.25}},
+        "optimiser": {"steps": 12}, "data": {"batch": 8},
+    }  # fmt: skip
+    limits = {"mixture": {"max_epochs": {"denoise": 3.0, "sr": 2.5}}}
+    out = str(tmp_path / "run")
+    made = config.build({**TINY, "mixture": {}}, {"data": {"manifest": manifest}}, layer, limits)
+    result = loop.run(made, out)
+    seen = {row["task"]: row["samples_seen"] for row in _rows(out, "metrics")[-3:]}
+    assert seen == {"denoise": 24, "sr": 20, "low_light": 96 - 44}  # of 8 pairs each
+    assert result.epochs == {"denoise": 3.0, "low_light": 6.5, "sr": 2.5}
+    assert {row["task"]: row["epochs"] for row in _rows(out, "metrics")[-3:]} == result.epochs
+    rows = _rows(out, "schedule")
+    held = np.array([row["weight"] for row in rows]).reshape(3, 3)
+    np.testing.assert_allclose(held[0], [0.5, 0.25, 0.25])
+    assert held[1][0] == pytest.approx(8 / 32, abs=1e-3) and held[2][0] == pytest.approx(0.0, abs=1e-3)
+    np.testing.assert_allclose(held.sum(1), 1.0, atol=1e-9)
+    asked = [row["weight"] for row in _rows(out, "metrics")[3:] if row["task"] == "denoise"]
+    assert asked == [0.5] * 3  # metrics.parquet has what was asked for, and what was drawn
+    wrong = {"mixture": {"max_epochs": {"snow": 2.0}}}
+    with pytest.raises(UserError, match="names task 'snow', which has no pairs"):
+        loop.run(_config(manifest, wrong), str(tmp_path / "other"))
+    few = {"mixture": {"max_epochs": dict.fromkeys(("denoise", "sr", "low_light"), 1.0)}}
+    with pytest.raises(UserError, match="allows 24 samples in all, steps times batch are 48"):
+        loop.run(_config(manifest, few), str(tmp_path / "other"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    weights=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6).filter(lambda some: sum(some) > 1e-6),
+    most=st.lists(st.floats(0.0, 1.5) | st.just(math.inf), min_size=6, max_size=6),
+)
+def test_what_one_task_may_not_give_the_others_do(weights: list[float], most: list[float]) -> None:
+    total = sum(weights)
+    asked = {str(k): weight / total for k, weight in enumerate(weights)}
+    limit = {str(k): most[k] for k in range(len(weights))}
+    if sum(limit.values()) < 1.0:
+        return
+    held = mixture._under(asked, limit)
+    assert sum(held.values()) == pytest.approx(1.0, abs=1e-3)
+    assert all(held[name] <= limit[name] + 1e-9 for name in held)
+    untouched = [name for name in held if held[name] < limit[name] - 1e-9 and asked[name] > 0]
+    ratios = [held[name] / asked[name] for name in untouched]
+    assert not ratios or max(ratios) == pytest.approx(min(ratios), rel=1e-6)
+
+
+def test_the_best_checkpoints_are_kept(manifest: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    layer = {"optimiser": {"steps": 24, "lr": 5e-3}, "evaluation": {"interval": 3}, "run": {"keep": 1}}
+    loop.run(_config(manifest, layer), out)
+    rows = _rows(out, "metrics")
+    gains = np.array([row["value"] - row["lq"] for row in rows]).reshape(-1, 3)
+    for name, best in (("mean", gains.mean(1)), ("worst", gains.min(1))):
+        link = Path(out, "checkpoints", f"best-{name}")
+        assert link.is_symlink() and os.readlink(link) == f"step-{3 * int(best.argmax()):08d}"
+        assert checkpoint.find(str(link)).step == 3 * int(best.argmax())
+    kept = {name for name in os.listdir(f"{out}/checkpoints") if name.startswith("step")}
+    steps = {3 * int(gains.mean(1).argmax()), 3 * int(gains.min(1).argmax()), 24}
+    assert kept == {f"step-{step:08d}" for step in steps}
+
+
+def test_a_spike_of_the_loss_leads_back_and_on_with_other_samples(
+    manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(spikes, "LEAST", 5)
+    layer = {"optimiser": {"steps": 16, "rollback": 1e3}, "evaluation": {"interval": 8}, "run": {"checkpoint": 2}}
+    original, seen = Learner.step, list[tuple[int, list[str]]]()
+    bad = set(range(9, 12))
+
+    def step(self: Learner, batch: Any, number: int) -> Any:
+        seen.append((number, list(batch.pair_id)))
+        values, counts = original(self, batch, number)
+        return ([1e9] * len(values) if len(seen) - 1 in bad else values), counts
+
+    monkeypatch.setattr(Learner, "step", step)
+    result = loop.run(_config(manifest, layer), str(tmp_path / "run"))
+    assert result.steps == 16 and "back to step" in capsys.readouterr().err
+    numbers = [number for number, _ in seen]
+    back = next(k for k in range(1, len(numbers)) if numbers[k] <= numbers[k - 1])
+    assert numbers[back - 1] == 11 and numbers[back:] == list(range(numbers[back], 16))
+    first, again = dict(seen[:back]), dict(seen[back:])
+    assert all(first[number] != again[number] for number in set(first) & set(again))
+    state = checkpoint.find(str(tmp_path / "run")).state["state"]
+    assert state["rollbacks"] == 1
+    drawn = sum(state["cursors"].values())
+    assert drawn == 4 * len(seen)  # no sample of the spike comes again in this epoch
+    events = [json.loads(line) for line in (tmp_path / "run" / "run.jsonl").read_text().splitlines()]
+    assert next(one for one in events if one["event"] == "rollback")["step"] == 12
+    bad |= set(range(len(seen) + 8, 1000))
+    with pytest.raises(UserError, match="lower --lr"):
+        loop.run(_config(manifest, layer), str(tmp_path / "other"))
+
+
+def test_trackers_are_accelerates(manifest: str, tmp_path: Path) -> None:
+    loop.run(_config(manifest, {"run": {"trackers": ["tensorboard"]}}), str(tmp_path / "run"))
+    assert list((tmp_path / "run" / "trackers").rglob("events*"))
+    for name, said in (("wandb", "wandb is not installed"), ("paper", "unknown tracker 'paper'; accelerate has aim")):
+        with pytest.raises(UserError, match=said):
+            loop.run(_config(manifest, {"run": {"trackers": [name]}}), str(tmp_path / name))
+
+
+def test_the_schema_of_the_settings_is_current() -> None:
+    import jsonschema
+    import yaml
+
+    stored = Path(__file__).parents[2] / "docs" / "trainer.schema.json"
+    assert stored.read_text() == config.schema(), "trainer config --schema > docs/trainer.schema.json"
+    schema = json.loads(config.schema())
+    jsonschema.validate(yaml.safe_load(config.defaults()), schema)
+    for wrong in ({"optimizer": {}}, {"data": {"batch": 0}}, {"run": {"device": "tpu"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+    assert config.build(yaml.safe_load(config.defaults())) == config.Config()
