@@ -372,6 +372,8 @@ def shard(
     manifest: ManifestPath = "manifest",
     output: Output = None,
     samples: Annotated[int, typer.Option(min=1, help="Pairs per shard.")] = 1000,
+    tile: Annotated[int | None, typer.Option(min=32, help="Cut larger training pairs into tiles of that side.")] = None,
+    overlap: Annotated[int, typer.Option(min=0, help="GT pixels that tiles share.")] = 64,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
@@ -381,6 +383,7 @@ def shard(
     \b
     Example: curate shard
     Example: curate shard manifest-split -o shards --samples 500
+    Example: curate shard 8-megapixels -o shards --tile 512 --overlap 64
     """
     from curate.shard import shard as run
 
@@ -389,6 +392,8 @@ def shard(
             manifest,
             output,
             samples_per_shard=samples,
+            tile=tile,
+            overlap=overlap,
             workers=workers,
             max_errors=max_errors,
             dask_address=dask_address,

@@ -9,7 +9,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pyarrow as pa
 from PIL import Image as PILImage
 
-from curate import engine
+from curate import engine, tiles
 from manifests import files, images, schema
 from manifests.ahead import ahead
 from manifests.errors import UserError
@@ -40,7 +40,7 @@ UNFINISHED = ".shards.json"  # names of the tars that an unfinished run may have
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair on its way into a tar: where its files are, what they must hash to, its JSON."""
+    """One pair on its way into a tar: where its files are, what they must hash to, its JSON, the tiles to make."""
 
     pair_id: str
     lq: str
@@ -48,6 +48,7 @@ class Sample:
     lq_sha256: str | None
     gt_sha256: str | None
     facts: Mapping[str, Any]
+    tiles: tuple[tiles.Tile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def shard(
     *,
     samples_per_shard: int = 1000,
     max_size: int = 2 << 30,
+    tile: int | None = None,
+    overlap: int = 64,
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
@@ -73,6 +76,9 @@ def shard(
     samples_per_shard: pairs in a tar, at most. max_size: bytes of decoded pixels (3 a pixel, LQ and GT) in a tar, at
         most, unless one pair has more; the tar itself is smaller, about half for PNG and a tenth for JPEG. Which pair
         goes where thus depends on the manifest alone; pairs keep its order.
+    tile, overlap: cut training pairs whose GT is larger than `tile` pixels a side into tiles that share `overlap`
+        pixels with their neighbours. Each is a pair of its own, stored as PNG, with `tile_top` and `tile_left` (GT
+        pixels) and its pair's group, scores and caption. Reference and test pairs stay whole.
     workers: processes that write tars; 0 writes in this one.
 
     JPEG, PNG and WebP bytes are copied as they are; what needs conversion becomes PNG. Tar headers carry no time and no
@@ -85,12 +91,15 @@ def shard(
     refuse_existing(output)
     if samples_per_shard < 1 or max_size < 1:
         raise UserError(f"samples_per_shard {samples_per_shard}, max_size {max_size}: must be 1 or more", exit_code=2)
+    if tile is not None and not 0 <= overlap < tile:
+        raise UserError(f"--tile {tile} --overlap {overlap}: the overlap must be less than the tile", exit_code=2)
     engine.warm_up(0 if dask_address else workers, __name__)
     source = read(manifest)
     engine.require_rows(source)
     table = source.table()
-    shards = _plan(source, table, samples_per_shard, max_size)
-    params = {"samples_per_shard": samples_per_shard, "max_size": max_size}
+    shards = _plan(source, table, samples_per_shard, max_size, (tile, overlap) if tile else None)
+    params: dict[str, Any] = {"samples_per_shard": samples_per_shard, "max_size": max_size}
+    params |= {"tile": tile, "overlap": overlap} if tile else {}
     begun = _begin(output, shards)
     results = engine.run_units(
         engine.work_folder(output),
@@ -105,24 +114,39 @@ def shard(
     _forget(output, begun - set(placed.column("shard").to_pylist()))
     indexed = _index(table, placed)
     stage = stage_entry("shard", VERSION, params, [source])
-    done = write(output, indexed, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
+    more = sum(len(sample.tiles) - 1 for one in shards for sample in one.samples if sample.tiles)
+    rows = source.rows["rows"] + more - _uncut(shards, placed)
+    done = write(output, indexed, roots=source.roots, stages=[*source.stages, stage], expected_rows=rows)
     engine.clean(engine.work_folder(output))
     return done
 
 
-def _plan(source: Manifest, table: pa.Table, per_shard: int, max_size: int) -> list[Shard]:
+def _uncut(shards: Sequence[Shard], placed: pa.Table) -> int:
+    """Rows that are fewer because a pair that was to be cut cannot be read."""
+    failed = {row["pair_id"] for row in placed.select(["pair_id", "problem"]).to_pylist() if row["problem"]}
+    cut = [sample for one in shards for sample in one.samples if sample.tiles and sample.pair_id in failed]
+    return sum(len(sample.tiles) - 1 for sample in cut)
+
+
+def _plan(source: Manifest, table: pa.Table, per_shard: int, max_size: int, cut: tuple[int, int] | None) -> list[Shard]:
     """Which pair goes into which tar: manifest order within a split and task, decided before any file is read."""
     buckets: dict[tuple[str, str], list[list[Sample]]] = {}
-    filled: dict[tuple[str, str], float] = {}
+    filled: dict[tuple[str, str], int] = {}
+    held: dict[tuple[str, str], int] = {}
     for row in table.to_pylist():
         if row["status"] != "kept" or row["split"] not in SPLITS or not row["lq_path"] or not row["gt_path"]:
             continue
-        key, size = (row["split"], row["task"]), _pixel_bytes(row)
+        sample = _sample(source, row, tiles.grid(row, *cut) if cut and row["split"] == "train" else ())
+        key, size, count = (row["split"], row["task"]), _pixel_bytes(row), max(len(sample.tiles), 1)
+        if sample.tiles:
+            size = sum(size * one.width * one.height // (row["width"] * row["height"]) for one in sample.tiles)
         tars = buckets.setdefault(key, [[]])
-        if len(tars[-1]) == per_shard or (tars[-1] and filled[key] + size > max_size):
+        if tars[-1] and (held[key] + count > per_shard or filled[key] + size > max_size):
             tars.append([])
-        filled[key] = size + (filled[key] if tars[-1] else 0)
-        tars[-1].append(_sample(source, row))
+        filled[key], held[key] = (
+            before + now if tars[-1] else now for before, now in ((filled.get(key, 0), size), (held.get(key, 0), count))
+        )
+        tars[-1].append(sample)
     if not buckets:
         raise UserError(f"{source.path}: no kept pair is in a split; run 'curate split' first")
     return [
@@ -138,10 +162,10 @@ def _pixel_bytes(row: Mapping[str, Any]) -> int:
     return 3 * (gt + lq)
 
 
-def _sample(source: Manifest, row: Mapping[str, Any]) -> Sample:
+def _sample(source: Manifest, row: Mapping[str, Any], cut: tuple[tiles.Tile, ...]) -> Sample:
     lq, gt = (source.locate(row["dataset"], row[name]) for name in ("lq_path", "gt_path"))
     facts = {name: value for name, value in row.items() if name not in NOT_FACTS and _can_be_said(value)}
-    return Sample(row["pair_id"], lq, gt, row["lq.sha256"], row["gt_sha256"], facts)
+    return Sample(row["pair_id"], lq, gt, row["lq.sha256"], row["gt_sha256"], facts, cut)
 
 
 def _can_be_said(value: Any) -> bool:
@@ -177,8 +201,9 @@ def _write_shard(one: Shard, *, output: str) -> pa.Table:
     with open(draft, "w+b") if local else tempfile.TemporaryFile() as tar, ThreadPoolExecutor(1) as disk:
         end, synced, rows = 0, 0, []
         for sample, loaded in zip(one.samples, ahead(_load, one.samples, THREADS, AHEAD), strict=True):
-            rows.append(_place(tar, end, sample, loaded, one.path))
-            end += rows[-1].get("sample_size", 0)
+            for row in _places(tar, end, sample, loaded, one.path):
+                rows.append(row)
+                end += row.get("sample_size", 0)
             if end - synced >= SYNC:  # so that little is left for the disk to do at the end
                 synced = end
                 disk.submit(os.fsync, tar.fileno())
@@ -187,7 +212,7 @@ def _write_shard(one: Shard, *, output: str) -> pa.Table:
         disk.submit(os.fsync, tar.fileno()).result()
         if any("shard" in row for row in rows):
             _publish(draft if local else tar, files.join(output, one.path))
-    kinds = {"pair_id": pa.string(), "shard": pa.string(), "problem": pa.string(), **dict.fromkeys(PLACES, pa.int64())}
+    kinds = dict.fromkeys(("pair_id", "shard", "problem", "tile"), pa.string()) | dict.fromkeys(PLACES, pa.int64())
     return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 
 
@@ -207,7 +232,8 @@ def _publish(draft: str | IO[bytes], target: str) -> None:
 Loaded = dict[str, tuple[str, bytes]]  # lq, gt -> extension and bytes
 
 
-def _load(sample: Sample) -> Loaded | str:
+def _load(sample: Sample) -> list[Loaded] | str:
+    """The images of a pair, or of each of its tiles; or what is wrong with it."""
     found: Loaded = {}
     for side, url, sha256 in (("lq", sample.lq, sample.lq_sha256), ("gt", sample.gt, sample.gt_sha256)):
         try:
@@ -215,20 +241,40 @@ def _load(sample: Sample) -> Loaded | str:
         except (OSError, images.ImageError) as error:
             reason = getattr(error, "strerror", None) or error
             return f"{sample.facts[f'{side}_path']}: {reason}"
-    return found
+    if not sample.tiles:
+        return [found]
+    try:
+        cut = tiles.cut(found["lq"][1], found["gt"][1], sample.tiles, sample.facts.get("scale") or 1)
+    except images.ImageError as error:
+        return f"{sample.facts['gt_path']}: {error}"
+    return [{"lq": ("png", lq), "gt": ("png", gt)} for lq, gt in cut]
 
 
-def _place(tar: IO[bytes], start: int, sample: Sample, loaded: Loaded | str, path: str) -> dict[str, Any]:
-    """Append one sample at `start`: LQ, GT and JSON. Nothing is written when one of its images cannot be had."""
+def _places(
+    tar: IO[bytes], start: int, sample: Sample, loaded: list[Loaded] | str, path: str
+) -> Iterator[dict[str, Any]]:
+    """Append a pair, or its tiles one by one, from `start`. Nothing is written when an image cannot be had."""
     if isinstance(loaded, str):
-        return {"pair_id": sample.pair_id, "problem": loaded}
+        yield {"pair_id": sample.pair_id, "problem": loaded}
+    elif not sample.tiles:
+        yield _place(tar, start, sample.pair_id, loaded[0], sample.facts, path) | {"pair_id": sample.pair_id}
+    else:
+        for number, (tile, images_) in enumerate(zip(sample.tiles, loaded, strict=True)):
+            known = tiles.facts(sample.facts, tile, images_["lq"][1], images_["gt"][1])
+            placed = _place(tar, start, f"{sample.pair_id}-{number:03d}", images_, {**sample.facts, **known}, path)
+            start += placed["sample_size"]
+            yield placed | {"pair_id": sample.pair_id, "tile": json.dumps(known, sort_keys=True)}
+
+
+def _place(tar: IO[bytes], start: int, key: str, loaded: Loaded, facts: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Append one sample at `start`: LQ, GT and JSON."""
     end, places = start, dict[str, int]()
     for side, (extension, data) in loaded.items():
         places |= {f"{side}_offset": end + BLOCK, f"{side}_size": len(data)}
-        end += _append(tar, f"{sample.pair_id}.{side}.{extension}", data)
-    text = json.dumps(sample.facts, sort_keys=True, ensure_ascii=False, default=str).encode()
-    end += _append(tar, f"{sample.pair_id}.json", text)
-    return {"pair_id": sample.pair_id, "shard": path, "sample_offset": start, "sample_size": end - start, **places}
+        end += _append(tar, f"{key}.{side}.{extension}", data)
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str).encode()
+    end += _append(tar, f"{key}.json", text)
+    return {"shard": path, "sample_offset": start, "sample_size": end - start, **places}
 
 
 def _append(tar: IO[bytes], name: str, data: bytes) -> int:
@@ -266,17 +312,23 @@ def _extension(data: bytes) -> str | None:
 
 
 def _index(table: pa.Table, placed: pa.Table) -> pa.Table:
-    """`table` with the place of every sample, and an error for those that have none."""
-    found: dict[str, dict[str, Any]] = {row["pair_id"]: row for row in placed.to_pylist()}
-    ids = table.column("pair_id").to_pylist()
+    """`table` with the place of every sample, a row for each tile, and an error for what has no place."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in placed.to_pylist():
+        found.setdefault(row["pair_id"], []).append(row)
+    each = [found.get(pair_id, [None]) for pair_id in table.column("pair_id").to_pylist()]
+    rows = [row for one in each for row in one]
+    if len(rows) > len(table):
+        table = table.take([number for number, one in enumerate(each) for _ in one])
     for name in ("shard", *PLACES):
         kind = pa.string() if name == "shard" else pa.int64()
-        table = schema.set_column(table, name, [found.get(i, {}).get(name) for i in ids], kind)
+        table = schema.set_column(table, name, [row and row[name] for row in rows], kind)
     decisions = [
-        schema.decide(old, "shard", ["unreadable"], _problems(found[i])) if i in found else old
-        for i, old in zip(ids, table.column("decisions").to_pylist(), strict=True)
+        old if row is None else schema.decide(old, "shard", ["unreadable"], _problems(row))
+        for row, old in zip(rows, table.column("decisions").to_pylist(), strict=True)
     ]
-    return schema.set_column(table, "decisions", decisions, schema.CORE["decisions"])
+    table = schema.set_column(table, "decisions", decisions, schema.CORE["decisions"])
+    return tiles.enter(table, [json.loads(row["tile"]) if row and row["tile"] else None for row in rows])
 
 
 def _problems(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -262,7 +262,7 @@ def restore(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Restore images of any size; 16 bit and transparency are kept.
+    """Restore images of any size; 16 bit, transparency and EXIF are kept.
 
     \b
     Example: trainer restore run photo.jpg

@@ -1,8 +1,11 @@
-"""Restore image files with a trained model: any size, 8 or 16 bit, transparency kept."""
+"""Restore image files with a trained model: any size, 8 or 16 bit; transparency and EXIF are kept."""
 
 from __future__ import annotations
 
+import io
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as PILImage
 
 from manifests import files, images
 from manifests.errors import UserError
@@ -18,6 +22,9 @@ from trainer.evaluate import quantise, refuse_existing
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,14 @@ def restore(
 def restore_bytes(
     model: nn.Module, data: bytes, *, scale: int = 1, tile: int = 512, overlap: int = 64, bf16: bool = False
 ) -> bytes:
-    """An image file as bytes → the restored one as PNG, of 16 bit where the input has them. Raises ImageError."""
+    """An image file as bytes → the restored one as PNG, of 16 bit where the input has them. Raises ImageError.
+
+    Its EXIF comes along; the pixels stand upright, so the orientation in it is then 1.
+    """
+    return _with_exif(_restored(model, data, scale, tile, overlap, bf16=bf16), data)
+
+
+def _restored(model: nn.Module, data: bytes, scale: int, tile: int, overlap: int, *, bf16: bool) -> bytes:
     image = images.decode(data)
     lq = images.to_float(image.pixels)
     if scale != 1:
@@ -89,6 +103,21 @@ def restore_bytes(
     if not done:
         raise images.ImageError("could not be encoded as PNG")
     return bytes(encoded)
+
+
+def _with_exif(png: bytes, source: bytes) -> bytes:
+    """The PNG with the EXIF block of `source`, where that has one, as the chunk eXIf."""
+    with PILImage.open(io.BytesIO(source)) as opened:
+        try:
+            exif = opened.getexif()
+            if not len(exif):
+                return png
+            exif[ORIENTATION] = 1
+            block = exif.tobytes().removeprefix(b"Exif\0\0")
+        except (ValueError, TypeError, SyntaxError, OSError, struct.error):
+            return png  # broken EXIF is no reason to keep a picture back
+    chunk = b"eXIf" + block
+    return b"".join([png[:33], struct.pack(">I", len(block)), chunk, struct.pack(">I", zlib.crc32(chunk)), png[33:]])
 
 
 def _alpha(data: bytes, image: images.Image) -> npt.NDArray[Any] | None:

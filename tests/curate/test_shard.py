@@ -375,3 +375,56 @@ def test_refusals(pairs, tmp_path):
     shard(path, str(tmp_path / "s"))
     with pytest.raises(UserError, match="exists already"):
         shard(path, str(tmp_path / "s"))
+
+
+def test_large_training_pairs_are_cut_into_tiles(pairs, photographs, save, tmp_path):
+    root = tmp_path / "large"
+    rows = []
+    for number, split in enumerate(("train", "train", "test")):
+        gt = np.tile(list(photographs.values())[number], (2, 2, 1))[: 300 + 2 * number, :700]
+        lq = np.ascontiguousarray(gt[::2, ::2])
+        lq_path = save(f"large/lq/{number}.jpg" if number else "large/lq/0.png", lq)
+        rows.append(row_of(root, "sr", lq_path, save(f"large/gt/{number}.png", gt)) | {"split": split, "scale": 2})
+    small = save("large/s.png", photographs["astronaut"][:96, :96])
+    rows.append(row_of(root, "denoise", small, small) | {"split": "train"})
+    source = write(tmp_path / "m", rows, root)
+    done = shard(source, str(tmp_path / "s"), tile=256, overlap=64, samples_per_shard=7)
+    out = done.table().to_pylist()
+    per_pair = 2 * 4  # starts 0, 44 and 0, 192, 384, 444
+    assert [row["tile_top"] is not None for row in out] == [True] * 2 * per_pair + [False, False]
+    assert [(row["tile_top"], row["tile_left"]) for row in out[:8]] == [
+        (top, left) for top in (0, 44) for left in (0, 192, 384, 444)
+    ]
+    assert len({row["pair_id"] for row in out}) == len(out) and len({row["group"] for row in out}) == 4
+    assert {(row["width"], row["height"], row["lq.width"], row["lq.height"]) for row in out[:16]} == {
+        (256, 256, 128, 128)
+    }
+    assert tars(done.path) == [
+        "test/sr-00000.tar",
+        "train/denoise-00000.tar",
+        "train/sr-00000.tar",
+        "train/sr-00001.tar",
+    ]
+    for row in out[:16]:
+        whole = images.decode((root / row["gt_path"]).read_bytes()).pixels
+        whole_lq = images.decode((root / row["lq_path"]).read_bytes()).pixels
+        top, left = row["tile_top"], row["tile_left"]
+        data = {side: files.read(files.join(done.path, row["shard"]), row[f"{side}_offset"], row[f"{side}_size"])
+                for side in ("lq", "gt")}  # fmt: skip
+        assert images.sha256(data["gt"]) == row["gt_sha256"] and images.sha256(data["lq"]) == row["lq.sha256"]
+        np.testing.assert_array_equal(images.decode(data["gt"]).pixels, whole[top : top + 256, left : left + 256])
+        part = whole_lq[top // 2 : top // 2 + 128, left // 2 : left // 2 + 128]
+        np.testing.assert_array_equal(images.decode(data["lq"]).pixels, part)
+    (first, *_) = webdataset.WebDataset(str(tmp_path / "s/train/sr-00000.tar"), shardshuffle=False).decode("rgb8")
+    assert first["__key__"] == f"{rows[0]['pair_id']}-000" and first["json"]["width"] == 256
+    assert shard(source, str(tmp_path / "s2"), tile=256, overlap=64, samples_per_shard=7, workers=2).rows == done.rows
+    assert {k: v for k, v in tree(tmp_path / "s").items() if k.endswith("tar")} == {
+        k: v for k, v in tree(tmp_path / "s2").items() if k.endswith("tar")
+    }
+    (root / rows[0]["lq_path"]).write_bytes(b"changed")
+    broken = shard(source, str(tmp_path / "s3"), tile=256, overlap=64)
+    assert broken.rows["error"] == 1 and broken.rows["rows"] == len(out) - per_pair + 1
+    with pytest.raises(UserError, match="multiples of 2"):
+        shard(source, str(tmp_path / "s4"), tile=255, overlap=64)
+    with pytest.raises(UserError, match="less than the tile"):
+        shard(source, str(tmp_path / "s4"), tile=64, overlap=64)

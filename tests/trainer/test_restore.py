@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from manifests import images
 from manifests.errors import UserError
 from trainer import checkpoint, models
 from trainer.ema import EMA
-from trainer.restore import restore
+from trainer.restore import restore, restore_bytes
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,24 @@ def test_nothing_is_overwritten(run: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no image"):
         restore(run, [str(tmp_path / "empty")], output=str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_comes_along_and_the_picture_stands_upright(form: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x9003] = 6, "Maker", "2026:01:02 03:04:05"
+    exif.get_ifd(0x8769)[0x829A] = IFDRational(1, 250)  # exposure time
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, exif=exif)
+    restored = restore_bytes(models.build("nafnet", "tiny", width=4).eval(), buffer.getvalue())
+    opened = Image.open(io.BytesIO(restored))
+    opened.load()
+    assert opened.size == (20, 30)
+    found = opened.getexif()
+    assert found[0x0112] == 1 and found[0x010F] == "Maker"
+    assert float(found.get_ifd(0x8769)[0x829A]) == pytest.approx(0.004)
+    plain = io.BytesIO()
+    Image.fromarray(pixels).save(plain, "PNG")
+    again = restore_bytes(models.build("nafnet", "tiny", width=4).eval(), plain.getvalue())
+    assert not len(Image.open(io.BytesIO(again)).getexif())
