@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 ORIENTATION = 0x0112  # EXIF's tag
+PIXELS = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 34675}
+# a TIFF's tags about how its pixels are stored, among which its EXIF stands
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def _with_exif(png: bytes, source: bytes) -> bytes:
     with PILImage.open(io.BytesIO(source)) as opened:
         try:
             exif = opened.getexif()
+            for tag in PIXELS & set(exif):
+                del exif[tag]
             if not len(exif):
                 return png
             exif[ORIENTATION] = 1
