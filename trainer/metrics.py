@@ -10,6 +10,7 @@ import difflib
 import io
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -129,8 +130,11 @@ def _pyiqa(name: str, device: str) -> Metric:
 
             model = pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:  # pyiqa fails in many ways when weights are absent
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise MissingMetricError(f"metric {name!r} is not available here: {reason}") from error
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise MissingMetricError(
+            f"metric {name!r} is not available here ({reason}); its weights go to {_weights_folder()}, where pyiqa puts "
+            "them when it has a network; psnr, ssim and piqe need none"
+        ) from error
     full_reference = model.metric_mode == "FR"
 
     def measure(restored: Image, gt: Image) -> float | None:
@@ -144,6 +148,10 @@ def _pyiqa(name: str, device: str) -> Metric:
 
     convention = f"pyiqa {pyiqa.__version__}, RGB, 8 bit, whole image, {'with' if full_reference else 'without'} GT"
     return Metric(name, not model.lower_better, measure, convention)
+
+
+def _weights_folder() -> str:
+    return os.path.join(torch.hub.get_dir(), "pyiqa")
 
 
 def _tensor(image: Image, device: str) -> Tensor:

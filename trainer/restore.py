@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 ORIENTATION = 0x0112  # EXIF's tag
-PIXELS = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 34675}
-# a TIFF's tags about how its pixels are stored, among which its EXIF stands
+PIXELS = {*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 34675}
+# tags of a TIFF about how its pixels are stored, among which its EXIF stands
 
 
 @dataclass(frozen=True)
