@@ -132,8 +132,8 @@ def _pyiqa(name: str, device: str) -> Metric:
     except Exception as error:  # pyiqa fails in many ways when weights are absent
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise MissingMetricError(
-            f"metric {name!r} is not available here ({reason}); its weights go to {_weights_folder()}, where pyiqa puts "
-            "them when it has a network; psnr, ssim and piqe need none"
+            f"metric {name!r} is not available here ({reason}); its weights go to {_weights_folder()}, where pyiqa "
+            "puts them when it has a network; psnr, ssim and piqe need none"
         ) from error
     full_reference = model.metric_mode == "FR"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -129,6 +128,7 @@ from trainer.stream.loader import Stream
 if __name__ == "__main__":
     index = open_index("file://" + sys.argv[1])
     with Stream(index, batch=6, crop=32, seed=0, workers=2, cache=Cache(sys.argv[2], limit=1 << 30)) as stream:
+        print(*stream.pids, flush=True)
         for batch in stream.batches({"denoise": 1.0}, {}, 0, 10**6, interval_start=0):
             print(batch.step, flush=True)
 """
@@ -142,29 +142,19 @@ def test_sigkill_leaves_nothing_in_shared_memory_and_no_process(manifest: str, t
     command = [sys.executable, str(tmp_path / "read.py"), shards, str(tmp_path / "cache")]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stdout is not None
+    pids = running.stdout.readline().split()
+    assert len(pids) == 2
     for line in running.stdout:
-        if json.loads(line) == 30:
+        if int(line) == 30:
             break
     running.send_signal(signal.SIGKILL)
     running.wait()
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        left = _processes(str(tmp_path / "read.py")), set(os.listdir("/dev/shm")) - before
+        left = [pid for pid in pids if os.path.exists(f"/proc/{pid}")], set(os.listdir("/dev/shm")) - before
         if not any(left):
             break
         time.sleep(0.2)
     assert left == ([], set())
     with Cache(str(tmp_path / "cache"), limit=1 << 30).open(open_index(f"file://{shards}").rows[0].lq.url) as file:
         assert file.read(1)
-
-
-def _processes(mark: str) -> list[int]:
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            text = Path("/proc", name, "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if mark in text:
-            found.append(int(name))
-    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -229,15 +228,13 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(shards: str, workers: int) ->
         assert [batch.step for batch in following] == [6, 7, 8]
         assert {task for batch in following for task in batch.task} == {"sr"}
         assert torch.equal(torch.get_rng_state(), state)
-        assert len(multiprocessing.active_children()) >= workers
-    deadline = time.monotonic() + 10
-    while multiprocessing.active_children() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not multiprocessing.active_children()
+        pids = stream.pids
+        assert len(pids) == workers and all(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 KILLED = """
-import multiprocessing, os, signal, sys
+import os, signal, sys
 from trainer.stream.index import open_index
 from trainer.stream.loader import Stream
 
@@ -245,7 +242,7 @@ if __name__ == "__main__":
     stream = Stream(open_index(sys.argv[1]), batch=4, crop=32, seed=0, workers=2)
     batches = stream.batches({"denoise": 1.0}, {}, 0, 1000, interval_start=0)
     next(batches)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    print(*stream.pids, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -408,3 +405,48 @@ def test_batches_move_between_devices(shards: str) -> None:
     moved = batch.to("cpu")
     assert torch.equal(moved.lq, batch.lq) and moved.slots == batch.slots
     assert loader._unit(torch.full((2,), 0.5)).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_dies_is_named(shards: str) -> None:
+    with Stream(open_index(shards), batch=4, crop=32, seed=0, workers=1, prefetch=1) as stream:
+        batches = stream.batches(THIRDS, {}, 0, 1000, interval_start=0)
+        next(batches)
+        os.kill(stream.pids[0], signal.SIGKILL)
+        with pytest.raises(UserError, match="a loader process was killed by signal 9"):
+            for _ in batches:
+                pass
+
+
+@pytest.mark.slow
+def test_a_defect_in_a_loader_process_is_shown(shards: str) -> None:
+    with Stream(open_index(shards), batch=4, crop=32, seed=0, workers=1, upsampling="oddly") as stream:
+        with pytest.raises(RuntimeError, match="KeyError: 'oddly'"):
+            next(stream.batches({"sr": 1.0}, {}, 0, 9, interval_start=0))
+
+
+@pytest.mark.slow
+def test_deep_and_damaged_pairs_come_through_loader_processes(manifest: str, tmp_path: Path) -> None:
+    from manifests import images
+
+    shards = build_shards(manifest, tmp_path / "shards")
+    whole = table.read(manifest)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    rows = [row for row in whole.table().to_pylist() if row["split"] == "train"]
+    for number, row in enumerate(rows):
+        for side in ("lq", "gt"):
+            data = Path(whole.locate(row["dataset"], row[f"{side}_path"])).read_bytes()
+            (deep / row[f"{side}_path"]).parent.mkdir(exist_ok=True)
+            pixels = images.decode(data).pixels
+            (deep / row[f"{side}_path"]).write_bytes(images.encode_png(pixels.astype(np.uint16) * 257))
+        if number % 5 == 0 and row["task"] != "sr":
+            (deep / row["lq_path"]).write_bytes(b"damaged")
+    table.write(str(tmp_path / "m"), pa.Table.from_pylist(rows), roots={"photos": str(deep)}, stages=STAGES)
+    assert shards
+    data = open_index(str(tmp_path / "m"))
+    here, there = (_batches(data, THIRDS, 0, 6, workers=workers) for workers in (0, 2))
+    assert any(batch.replaced for batch in here)
+    for one, other in zip(here, there, strict=True):
+        assert one.replaced == other.replaced and one.pair_id == other.pair_id
+        assert one.lq_pixels.dtype == torch.float32 and torch.equal(one.lq, other.lq) and torch.equal(one.gt, other.gt)

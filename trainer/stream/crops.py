@@ -56,11 +56,15 @@ def _turn(pixels: Pixels, slot: Slot) -> Pixels:
     return cv2.transpose(pixels) if slot.rot90 else pixels
 
 
-def collate(samples: Sequence[Pixels]) -> Pixels:
-    """(crop, crop, 3) samples as (B, 3, crop, crop): uint8 when all are, else float32 in [0, 1]."""
+def collate(samples: Sequence[Pixels], into: Pixels | None = None) -> Pixels:
+    """(crop, crop, 3) samples as (B, 3, crop, crop): uint8 when all are, else float32 in [0, 1].
+
+    into: an array of the right shape and type to write them to.
+    """
     exact = all(pixels.dtype == np.uint8 for pixels in samples)
     height, width = samples[0].shape[:2]
-    out = np.empty((len(samples), 3, height, width), np.uint8 if exact else np.float32)
+    shape = len(samples), 3, height, width
+    out = np.empty(shape, np.uint8 if exact else np.float32) if into is None else into
     for planes, pixels in zip(out, samples, strict=True):
         for channel, plane in enumerate(planes):
             cv2.extractChannel(pixels if exact else images.to_float(pixels), channel, plane)

@@ -1,49 +1,29 @@
-"""The plan's slots as tensors: the main process plans, workers read, decode and crop, and know nothing else.
+"""The plan's slots as tensors: the main process plans, loader processes read, decode and crop, and know nothing else.
 
 Every worker is told which rows and crops to make, so any number of them gives the same batches in the same order. Of
 several training processes each plans the whole step and loads its part of the slots.
-Workers are started by a fork server that imports torch once: unlike a fork of the training process, that is safe with
-CUDA and with the threads of Arrow and fsspec. As with every such start, a script that trains must be importable
-(`if __name__ == "__main__":`).
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from manifests.errors import UserError
-from trainer.stream import crops, plan
+from trainer.stream import plan
 from trainer.stream.cache import Cache
-from trainer.stream.index import Index, Row
+from trainer.stream.index import Index
 from trainer.stream.plan import Slot
-from trainer.stream.reading import Reader
+from trainer.stream.worker import Job, Made, Maker, Sample, collate
+from trainer.stream.workers import Pool, Tensors
 
-Job = list[tuple[Slot, Row]]
-Sample = tuple[Any, Any]  # LQ and GT, (crop, crop, 3)
 ATTEMPTS = 8  # pairs that are tried in place of one that cannot be read
-
-
-class Made(NamedTuple):
-    """What a worker makes of a job: two tensors, or its samples one by one where a pair cannot be read.
-
-    fetched: remote shards that were brought into the cache for it.
-    """
-
-    lq: Tensor | None
-    gt: Tensor | None
-    samples: list[Sample | UserError]
-    fetched: int
 
 
 @dataclass(frozen=True)
@@ -92,50 +72,6 @@ class Batch:
 
 def _unit(pixels: Tensor) -> Tensor:
     return pixels.div(255.0) if pixels.dtype == torch.uint8 else pixels
-
-
-def _collated(samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    lq, gt = (torch.from_numpy(crops.collate(side)) for side in zip(*samples, strict=True))
-    return lq, gt
-
-
-class _Worker(Dataset[Any]):
-    """What runs in a worker: from the job of one step to its two tensors."""
-
-    def __init__(self, crop: int, upsampling: str, cache: Cache | None) -> None:
-        self.crop, self.upsampling, self.cache = crop, upsampling, cache
-        self._reader: Reader | None = None
-
-    def __getitems__(self, job: Job) -> Made:
-        """(B, 3, crop, crop) LQ and GT; or sample by sample, with an error for each pair that cannot be read."""
-        before = self.fetched
-        samples = [self.sample(slot, row) for slot, row in job]
-        if any(isinstance(one, UserError) for one in samples):
-            return Made(None, None, samples, self.fetched - before)
-        return Made(*_collated(samples), [], self.fetched - before)
-
-    @property
-    def fetched(self) -> int:
-        """Remote shards that this process has brought."""
-        return self.cache.fetched if self.cache else 0
-
-    def __getitem__(self, job: Job) -> Made:
-        return self.__getitems__(job)
-
-    def sample(self, slot: Slot, row: Row) -> Sample | UserError:
-        """One slot's crops, or what is wrong with its pair."""
-        if self._reader is None:
-            self._reader = Reader(self.cache)
-        try:
-            pair = self._reader.pair(row, bottom=slot.top + self.crop, margin=crops.MARGIN)
-            return crops.cut(pair, row.scale, slot, self.crop, self.upsampling)
-        except UserError as error:
-            return error
-
-    def close(self) -> None:
-        """Close its files."""
-        if self._reader is not None:
-            self._reader.close()
 
 
 class _Jobs:
@@ -197,8 +133,9 @@ class Stream:
         self.workers, self.prefetch, self.pin = workers, prefetch, pin
         self._walks = plan.Walks(index, seed)
         self._jobs = _Jobs(index, rank, world)
-        self._worker = _Worker(crop, upsampling, cache)
-        self._loader: DataLoader[Any] | None = None
+        self._maker = Maker(crop, upsampling, cache)
+        most = len(plan.part(range(batch), world - 1, world))
+        self._pool = Pool(self._maker, workers, prefetch, most, pin=pin) if workers else None
         self._calls = 0
 
     def batches(
@@ -226,19 +163,17 @@ class Stream:
     def _batches(self, call: int, steps: Iterator[list[Slot]]) -> Iterator[Batch]:
         self._check_current(call)
         self._jobs.set(steps)
-        results = self._made()
-        while (made := next(results, None)) is not None:
+        for tensors, made in self._made():
             job, step_task = self._jobs.under_way.popleft()
             replaced: list[tuple[str, str]] = []
-            lq, gt = made.lq, made.gt
-            if lq is None or gt is None:
-                lq, gt, replaced = self._mended(made.samples, job)
+            if tensors is None:
+                tensors, replaced = self._mended(made.samples, job)
             slots = [slot for slot, _ in job]
             tasks, ids = [row.task for _, row in job], [row.pair_id for _, row in job]
-            yield Batch(slots[0].step, slots, tasks, ids, lq, gt, step_task, replaced, made.fetched)
+            yield Batch(slots[0].step, slots, tasks, ids, *tensors, step_task, replaced, made.fetched)
             self._check_current(call)
 
-    def _mended(self, samples: list[Sample | UserError], job: Job) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    def _mended(self, samples: list[Sample | UserError], job: Job) -> tuple[Tensors, list[tuple[str, str]]]:
         """LQ and GT, with another pair in every slot whose own cannot be read (also in `job`); which, and why."""
         replaced: list[tuple[str, str]] = []
         for place, sample in enumerate(samples):
@@ -249,29 +184,35 @@ class Stream:
                 replaced.append((job[place][1].pair_id, str(sample)))
                 slot = plan.replacement(self.index, first, attempt, crop=self.crop, seed=self.seed)
                 job[place] = slot, self.index.rows[slot.row]
-                samples[place] = sample = self._worker.sample(*job[place])
+                samples[place] = sample = self._maker.sample(*job[place])
             if isinstance(sample, UserError):
                 raise UserError(f"{sample}; {ATTEMPTS} other pairs of {first.stratum!r} could not be read either")
-        return *_collated(samples), replaced
+        whole = [one for one in samples if not isinstance(one, UserError)]
+        return _tensors(*collate(whole)), replaced
 
-    def _made(self) -> Iterator[Made]:
-        if not self.workers:
-            return map(self._worker.__getitems__, self._jobs)
-        if self._loader is None:
-            self._loader = _loader(self._worker, self._jobs, self.workers, self.prefetch, pin=self.pin)
-        return iter(self._loader)
+    def _made(self) -> Iterator[tuple[Tensors | None, Made]]:
+        if self._pool is not None:
+            yield from self._pool.run(iter(self._jobs))
+            return
+        for job in self._jobs:
+            made = self._maker.make(job)
+            yield None if made.pixels is None else _tensors(*made.pixels), made
 
     def _check_current(self, call: int) -> None:
         if call != self._calls:
             raise RuntimeError("these batches ended when Stream.batches or Stream.close was called after them")
 
     def close(self) -> None:
-        """End the workers and close the files; batches that are under way are lost. A later call starts anew."""
+        """End the loader processes and close the files; batches that are under way are lost."""
         self._calls += 1
-        if self._loader is not None and (running := getattr(self._loader, "_iterator", None)) is not None:
-            running._shutdown_workers()
-        self._loader = None
-        self._worker.close()
+        if self._pool is not None:
+            self._pool.close()
+        self._maker.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the loader processes."""
+        return [] if self._pool is None else self._pool.pids
 
     def __enter__(self) -> Stream:
         return self
@@ -280,40 +221,5 @@ class Stream:
         self.close()
 
 
-def _loader(worker: _Worker, jobs: _Jobs, workers: int, prefetch: int, *, pin: bool) -> DataLoader[Any]:
-    """A DataLoader whose workers stay between plans and leave the global random state alone."""
-    context = torch.multiprocessing.get_context(
-        "forkserver" if "forkserver" in torch.multiprocessing.get_all_start_methods() else "spawn"
-    )
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__name__])
-    return DataLoader(
-        worker,
-        batch_sampler=jobs,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=_as_is,
-        multiprocessing_context=context,
-        persistent_workers=True,
-        prefetch_factor=prefetch,
-        generator=torch.Generator(),
-        pin_memory=pin,
-        worker_init_fn=_watch_parent,
-    )
-
-
-def _watch_parent(_: int) -> None:
-    """Let this worker end when the training process dies, however it does.
-
-    Its own parent is the fork server, which would stay for as long as a worker does, and the worker with it.
-    """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _as_is(made: Any) -> Any:
-    return made
+def _tensors(lq: Any, gt: Any) -> Tensors:
+    return torch.from_numpy(lq), torch.from_numpy(gt)

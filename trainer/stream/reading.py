@@ -37,7 +37,6 @@ class Row(NamedTuple):
     task: str
     subtask: str
     dataset: str
-    group: str
     stratum: str
     scale: int
     width: int
