@@ -1,7 +1,10 @@
-"""Our stream against plain `webdataset` on the same tars, and the time to plan a step: `python -m benchmarks.stream`.
+"""Our stream against webdataset and mosaicml-streaming, a million samples, and a step's plan: `-m benchmarks.stream`.
 
-Both read the same shards, decode with Pillow, crop and flip alike, make batches of the same size in the same number of
-processes, and take turns. The bound is what nobody can avoid with that decoder: `pread`, decode and crop, bare.
+All read the same pairs of two tasks at equal weight (webdataset's RandomMix from the same tars, streaming's proportions
+from its own format), crop and flip alike, make batches of the same size in the same number of processes, and take
+turns. The bound is what nobody can avoid with our decoder: `pread`, decode and crop in as many processes, bare.
+`--peers PYTHON` names the interpreter of an environment with mosaicml-streaming, torch and pillow; without it that peer
+is left out.
 """
 
 from __future__ import annotations
@@ -10,19 +13,22 @@ import argparse
 import io
 import json
 import os
-import random
 import statistics
+import subprocess
+import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-SIZE, CROP, BATCH = 512, 256, 8
-WARM = 5  # batches before the clock starts: worker start, imports, prefetch
+from benchmarks.readers import CROP, SIZE
+
+WORKERS = 2
+MILLION, HALF, LARGE = 1_000_000, 500_000, 32  # samples, where a resume is, batch
+SMALL = 64  # crop where memory is measured: what is prefetched is then little beside index and plan
 STAGES = [{"stage": "benchmark", "version": 1, "params": {}, "inputs": []}]
 Figure = dict[str, object]
 
@@ -32,12 +38,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer batches and rounds, under a minute")
     parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--peers", help="python of an environment with mosaicml-streaming")
+    parser.add_argument("--first", help=argparse.SUPPRESS)
+    parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.first:
+        _first(options.first, options.start)
+        return
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for form in ("png", "jpg"):
             shards = _make_shards(os.path.join(folder, form), form, pairs=12 if options.quick else 48)
-            figures += _reading(shards, form, rounds=3 if options.quick else 7, batches=6 if options.quick else 24)
+            rounds, seconds = (1, 1.5) if options.quick else (7, 5.0)
+            figures += _reading(shards, form, options.peers, rounds, seconds)
+        figures += _million(folder, rounds=1 if options.quick else 5)
         figures += _planning(folder, steps=200 if options.quick else 1000)
     _print(figures)
     if options.json:
@@ -106,30 +120,43 @@ def _row(key: str, task: str, shard: str) -> dict[str, Any]:
 
 
 def _write(folder: str, rows: list[dict[str, Any]]) -> str:
+    return _write_table(folder, pa.Table.from_pylist(rows))
+
+
+def _write_table(folder: str, rows: pa.Table) -> str:
     from manifests import table
 
-    table.write(folder, pa.Table.from_pylist(rows), roots={"photos": folder}, stages=STAGES)
+    table.write(folder, rows, roots={"photos": folder}, stages=STAGES)
     return folder
 
 
-def _reading(shards: str, form: str, rounds: int, batches: int) -> list[Figure]:
-    """Samples a second of ours and of the peer, for 0 and 2 workers, and of the bound."""
-    speed: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for workers in (0, 2):
-            for name, source in (("equimix", _ours), ("webdataset", _peer)):
-                speed.setdefault(f"{name} {workers}", []).append(_speed(source(shards, workers), batches))
-        speed.setdefault("bound 0", []).append(_speed(_bound(shards), batches))
-    figures = []
-    for workers in (0, 2):
-        what = f"{form.upper()} pairs, {workers} workers"
-        figures += [
-            _figure(f"{what}: {name}", statistics.median(speed[f"{name} {workers}"]), "samples/s")
-            for name in ("equimix", "webdataset")
-        ]
-        figures.append(_ratio(f"{what}: equimix / webdataset", speed, f"equimix {workers}", f"webdataset {workers}", 1))
-    figures.append(_ratio(f"{form.upper()} pairs, 0 workers: equimix / bound", speed, "equimix 0", "bound 0", 0.9))
-    return figures
+def _reading(shards: str, form: str, peers: str | None, rounds: int, seconds: float) -> list[Figure]:
+    """Samples a second of ours, of the peers and of the bound, in turn, each in processes of its own."""
+    if peers:
+        _call(peers, "mds", shards)
+    names = ["equimix", "webdataset", *(["streaming"] if peers else []), "bound"]
+    speed: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            python = peers if name == "streaming" and peers else sys.executable
+            speed[name].append(float(_call(python, name, shards, str(WORKERS), str(seconds))))
+    what = f"{form.upper()} pairs, {WORKERS} workers"
+    figures = [_figure(f"{what}: {name}", statistics.median(speed[name]), "samples/s") for name in names]
+    bars = {"webdataset": 1.2, "streaming": 1.1, "bound": 0.9} if form == "png" else dict.fromkeys(names[1:], 1.0)
+    bars["bound"] = 0.9
+    return figures + [_ratio(f"{what}: equimix / {name}", speed, "equimix", name, bars[name]) for name in names[1:]]
+
+
+def _call(python: str, *arguments: str) -> str:
+    """Run benchmarks.readers in this interpreter; returns the last line that it prints."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(
+        [python, "-m", "benchmarks.readers", *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{python} -m benchmarks.readers {' '.join(arguments)}:\n{done.stderr[-2000:]}")
+    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 def _ratio(what: str, speed: dict[str, list[float]], one: str, other: str, target: float) -> Figure:
@@ -137,83 +164,92 @@ def _ratio(what: str, speed: dict[str, list[float]], one: str, other: str, targe
     return _figure(what, ratio, "x", target, ratio >= target)
 
 
-def _speed(source: Iterator[int], batches: int) -> float:
-    """Samples a second, once it runs."""
-    for _ in range(WARM):
-        next(source)
-    start = time.perf_counter()
-    samples = sum(next(source) for _ in range(batches))
-    seconds = time.perf_counter() - start
-    source.close()  # type: ignore[attr-defined]
-    return samples / seconds
+def _million(folder: str, rounds: int) -> list[Figure]:
+    """A million samples in a thousand shards: how soon the first batch is there, and what it takes."""
+    shards = os.path.join(folder, "million")
+    _make_million(shards)
+    found: dict[str, list[dict[str, float]]] = {"0": [], str(HALF // LARGE): []}
+    for _ in range(rounds):
+        for start, each in found.items():
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.stream", "--first", shards, "--start", start],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            each.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    first, later = ({key: statistics.median(one[key] for one in each) for key in each[0]} for each in found.values())
+    what = "1 000 000 samples in 1 000 shards"
+    return [
+        _figure(f"{what}: first batch after imports, with 2 workers", first["seconds"], "s", 2.0, first["seconds"] < 2),
+        _figure(f"{what}: memory above torch alone, 2 workers", first["memory"], "MiB", 300, first["memory"] < 300),
+        _figure(f"{what}: of that, the workers", first["workers"], "MiB"),
+        _figure(f"resume at sample {HALF}, of an open stream", later["sought"], "s", 1.0, later["sought"] < 1),
+        _figure(f"resume at sample {HALF}, from nothing", later["seconds"], "s", 1.0, later["seconds"] < 1),
+    ]
 
 
-def _ours(shards: str, workers: int) -> Iterator[int]:
+def _first(shards: str, start: int) -> None:
+    """What `_million` runs in a process of its own."""
+    import torch  # noqa: F401
+
+    alone = _resident(os.getpid())
     from trainer.stream.index import open_index
     from trainer.stream.loader import Stream
 
-    with Stream(open_index(shards), batch=BATCH, crop=CROP, seed=0, workers=workers) as stream:
-        for batch in stream.batches({"denoise": 0.5, "low_light": 0.5}, {}, 0, 10**6, interval_start=0):
-            yield len(batch.lq) + 0 * len(batch.gt)
+    began = time.perf_counter()
+    with Stream(lambda: open_index(shards), batch=LARGE, crop=SMALL, seed=0, workers=2) as stream:
+        weights = dict.fromkeys(stream.index.strata, 1.0)
+        next(stream.batches(weights, {}, start, 10**6, interval_start=0))
+        seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        batches = stream.batches(weights, {}, start + 10_000, 10**6, interval_start=0)
+        next(batches)
+        sought = time.perf_counter() - began
+        for _ in range(8):
+            next(batches)
+        workers = sum(max(_resident(pid) - alone, 0.0) for pid in stream.pids)
+        memory = _resident(os.getpid()) - alone + workers
+    print(json.dumps({"seconds": seconds, "sought": sought, "memory": memory, "workers": workers}))
 
 
-def _peer(shards: str, workers: int) -> Iterator[int]:
-    """`webdataset` as its documentation has it: resampled shards, shuffle, decode, map, batches, DataLoader."""
-    import torch
-    import webdataset
-
-    tars = sorted(os.path.join(shards, name) for name in os.listdir(shards) if name.endswith(".tar"))
-    data = webdataset.WebDataset(tars, resampled=True, shardshuffle=False).shuffle(16).decode("rgb8")
-    data = data.map(_crop_sample).batched(BATCH, collation_fn=_stack)
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers)
-    for lq, gt in loader:
-        yield len(lq.div(255.0)) + 0 * len(gt.div(255.0))
+def _resident(pid: int) -> float:
+    """Resident memory of a process, MiB."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def _crop_sample(sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    form = "png" if "lq.png" in sample else "jpg"
-    return _crop(sample[f"lq.{form}"], sample[f"gt.{form}"])
+def _make_million(folder: str) -> None:
+    """A thousand names of one small tar, and an index in which each has a thousand pairs."""
+    os.makedirs(folder)
+    one = os.path.join(folder, "one.tar")
+    gt, lq = _pair("denoise", 0)
+    places: dict[str, Any] = {}
+    with tarfile.open(one, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for side, pixels in (("lq", lq), ("gt", gt)):
+            data = _encode(pixels, "png")
+            member = tarfile.TarInfo(f"a.{side}.png")
+            member.size = len(data)
+            places |= {
+                f"{side}_offset": np.full(MILLION, tar.offset + 512),
+                f"{side}_size": np.full(MILLION, len(data)),
+            }
+            tar.addfile(member, io.BytesIO(data))
+    for number in range(1000):
+        os.link(one, os.path.join(folder, f"s{number:04d}.tar"))
+    rng, each = np.random.default_rng(0), np.arange(MILLION)
+    sides = dict.fromkeys(("width", "height", "lq.width", "lq.height"), np.full(MILLION, SIZE, np.int32))
+    columns = {
+        "pair_id": _hex(rng, 16), "group": np.char.mod("g%d", each // 4), "dataset": np.repeat("photos", MILLION),
+        "task": np.char.mod("task%d", each // 1000 % 10), "subtask": np.repeat("x", MILLION),
+        "split": np.repeat("train", MILLION), "lq_path": np.char.mod("lq/%d.png", each),
+        "gt_path": np.char.mod("gt/%d.png", each), "gt_sha256": _hex(rng, 32), "lq.sha256": _hex(rng, 32),
+        "scale": np.ones(MILLION, np.int32), "shard": np.char.mod("s%04d.tar", each // 1000), **sides, **places,
+    }  # fmt: skip
+    _write_table(folder, pa.table({name: pa.array(values) for name, values in columns.items()}))
 
 
-def _crop(lq: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same random crop and flips of both."""
-    top, left = random.randrange(SIZE - CROP + 1), random.randrange(SIZE - CROP + 1)
-    turns = [random.random() < 0.5 for _ in range(3)]
-
-    def one(pixels: np.ndarray) -> np.ndarray:
-        part = pixels[top : top + CROP, left : left + CROP]
-        part = part[:, ::-1] if turns[0] else part
-        part = part[::-1] if turns[1] else part
-        return part.transpose(1, 0, 2) if turns[2] else part
-
-    return one(lq), one(gt)
-
-
-def _stack(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
-    """Two (B, 3, crop, crop) uint8 tensors."""
-    import torch
-
-    lq, gt = (np.stack([pixels.transpose(2, 0, 1) for pixels in side]) for side in zip(*samples, strict=True))
-    return torch.from_numpy(lq), torch.from_numpy(gt)
-
-
-def _bound(shards: str) -> Iterator[int]:
-    """`pread`, Pillow and a crop in a loop: no plan, no guards, no batch."""
-    from PIL import Image
-
-    from trainer.stream.index import open_index
-
-    rows = list(open_index(shards).rows)
-    handles = {url: os.open(url, os.O_RDONLY) for url in {row.lq.url for row in rows}}
-    try:
-        while True:
-            for row in random.sample(rows, BATCH):
-                data = [os.pread(handles[one.url], one.size, one.offset) for one in (row.lq, row.gt)]
-                _crop(*(np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in data))
-            yield BATCH
-    finally:
-        for handle in handles.values():
-            os.close(handle)
+def _hex(rng: np.random.Generator, size: int) -> list[str]:
+    text = rng.bytes(MILLION * size).hex()
+    return [text[k : k + 2 * size] for k in range(0, len(text), 2 * size)]
 
 
 def _planning(folder: str, steps: int) -> list[Figure]:

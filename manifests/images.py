@@ -20,6 +20,7 @@ from PIL import ImageCms, ImageFile
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_SHOWN_OTHERWISE = {b"iCCP", b"eXIf", b"tRNS", b"iTXt", b"zTXt", b"acTL"}  # chunks: profiles, rotation, transparency
+JPEG_FRAMES, JPEG_SHOWN_OTHERWISE = {0xC0, 0xC1, 0xC2}, {0xE1, 0xE2}  # APP1 and 2: EXIF, profiles
 MAX_PIXELS = 178_956_970  # Pillow's own limit: a third of 1 GiB at three bytes a pixel
 
 Pixels = npt.NDArray[Any]
@@ -92,13 +93,18 @@ def decode_rows(data: bytes, rows: int, *, max_pixels: int = MAX_PIXELS) -> tupl
     """The upper `rows` rows of an image at least, as `decode` would show them, and the (height, width) of the whole.
 
     A PNG as it is common (8-bit RGB, not interlaced) is read no further than that; what follows is then not looked at,
-    so damage there goes unnoticed. Others are decoded whole. Raises ImageError.
+    so damage there goes unnoticed. Others are decoded whole, a plain JPEG without a detour. Raises ImageError.
     """
     if (size := _plain_png(data)) is not None and size[0] * size[1] <= max_pixels:
         try:
             return np.asarray(imagecodecs.spng_decode(_shortened(data, min(rows, size[0])))), size
         except imagecodecs.SpngError:
             pass  # `decode` says what is wrong with it
+    if _is_plain_jpeg(data):
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        plain = _decode_jpeg(data) if height * width <= max_pixels else None
+        if plain is not None:
+            return plain, (height, width)
     pixels = decode(data, max_pixels=max_pixels).pixels
     return pixels, (int(pixels.shape[0]), int(pixels.shape[1]))
 
@@ -115,6 +121,21 @@ def _plain_png(data: bytes) -> tuple[int, int] | None:
         place += size + 12
     width, height = struct.unpack(">II", data[16:24])
     return (height, width) if width and height else None
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether a file is a JPEG of luma and chroma or of grey that is shown as it is: no EXIF, no profile, no CMYK."""
+    if data[:2] != b"\xff\xd8":
+        return False
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        kind = data[place + 1]
+        if kind in JPEG_FRAMES:
+            return data[place + 4] == 8 and data[place + 9] in (1, 3)  # bits, components
+        if kind in JPEG_SHOWN_OTHERWISE:
+            return False
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _shortened(data: bytes, rows: int) -> bytes:

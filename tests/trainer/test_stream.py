@@ -307,7 +307,7 @@ def test_16_bit_files_keep_their_depth() -> None:
     samples = [np.full((4, 4, 3), 255, np.uint8), np.full((4, 4, 3), 257, np.uint16)]
     assert crops.collate(samples[:1]).dtype == np.uint8
     out = crops.collate(samples)
-    assert out.dtype == np.float32 and out.shape == (2, 3, 4, 4)
+    assert out.dtype == np.float32 and out.shape == (2, 4, 4, 3)
     assert out[0].max() == 1.0 and out[1].max() == np.float32(257 / 65535)
 
 
@@ -420,9 +420,9 @@ def test_a_loader_process_that_dies_is_named(shards: str) -> None:
 
 @pytest.mark.slow
 def test_a_defect_in_a_loader_process_is_shown(shards: str) -> None:
-    with Stream(open_index(shards), batch=4, crop=32, seed=0, workers=1, upsampling="oddly") as stream:
-        with pytest.raises(RuntimeError, match="KeyError: 'oddly'"):
-            next(stream.batches({"sr": 1.0}, {}, 0, 9, interval_start=0))
+    stream = Stream(open_index(shards), batch=4, crop=32, seed=0, workers=1, upsampling="oddly")
+    with stream, pytest.raises(RuntimeError, match="KeyError: 'oddly'"):
+        next(stream.batches({"sr": 1.0}, {}, 0, 9, interval_start=0))
 
 
 @pytest.mark.slow

@@ -15,12 +15,20 @@ MARGIN = 2  # LQ pixels around the crop that bicubic interpolation looks at
 UPSAMPLING = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
-def cut(pair: Pair, scale: int, slot: Slot, crop: int, upsampling: str = "random") -> tuple[Pixels, Pixels]:
+def cut(
+    pair: Pair,
+    scale: int,
+    slot: Slot,
+    crop: int,
+    upsampling: str = "random",
+    into: tuple[Pixels, Pixels] | None = None,
+) -> tuple[Pixels, Pixels]:
     """LQ and GT of one slot, (crop, crop, 3) each, in the pixel type of their files.
 
     An LQ that is smaller than its GT is enlarged by OpenCV and clipped to its range: the crop equals that of the
     enlarged whole. upsampling: nearest, bilinear, bicubic, or random: the slot's own draw. Sides of the GT that are
-    shorter than the crop are continued by reflection, LQ and GT alike.
+    shorter than the crop are continued by reflection, LQ and GT alike. into: arrays of uint8 to write to and return,
+    if that is the pixel type of both files.
     """
     bottom, right = (min(at + crop, size) for at, size in zip((slot.top, slot.left), pair.gt.shape[:2], strict=True))
     gt = pair.gt[slot.top : bottom, slot.left : right]
@@ -29,7 +37,11 @@ def cut(pair: Pair, scale: int, slot: Slot, crop: int, upsampling: str = "random
     else:
         method = UPSAMPLING[slot.upsampling if upsampling == "random" else upsampling]
         lq = _enlarged(pair.lq, scale, slot.top, slot.left, bottom, right, method)
-    return _turn(_pad(lq, crop), slot), _turn(_pad(gt, crop), slot)
+    if into is None or lq.dtype != np.uint8 or gt.dtype != np.uint8:
+        into = np.empty((crop, crop, 3), lq.dtype), np.empty((crop, crop, 3), gt.dtype)
+    for side, out in zip((lq, gt), into, strict=True):
+        _turn(_pad(side, crop), slot, out)
+    return into
 
 
 def _enlarged(lq: Pixels, scale: int, top: int, left: int, bottom: int, right: int, method: int) -> Pixels:
@@ -50,22 +62,18 @@ def _pad(pixels: Pixels, crop: int) -> Pixels:
     return np.pad(pixels, ((0, crop - height), (0, crop - width), (0, 0)), mode="reflect")
 
 
-def _turn(pixels: Pixels, slot: Slot) -> Pixels:
-    if slot.flip_h or slot.flip_v:
-        pixels = cv2.flip(pixels, -1 if slot.flip_h and slot.flip_v else int(slot.flip_h))
-    return cv2.transpose(pixels) if slot.rot90 else pixels
+def _turn(pixels: Pixels, slot: Slot, out: Pixels) -> None:
+    """Write the pixels, flipped and transposed as the slot has it, to `out`."""
+    flips = slot.flip_h or slot.flip_v
+    if flips:
+        pixels = cv2.flip(pixels, -1 if slot.flip_h and slot.flip_v else int(slot.flip_h), None if slot.rot90 else out)
+    if slot.rot90:
+        cv2.transpose(pixels, out)
+    elif not flips:
+        np.copyto(out, pixels)
 
 
-def collate(samples: Sequence[Pixels], into: Pixels | None = None) -> Pixels:
-    """(crop, crop, 3) samples as (B, 3, crop, crop): uint8 when all are, else float32 in [0, 1].
-
-    into: an array of the right shape and type to write them to.
-    """
+def collate(samples: Sequence[Pixels]) -> Pixels:
+    """(crop, crop, 3) samples as (B, crop, crop, 3): uint8 when all are, else float32 in [0, 1]."""
     exact = all(pixels.dtype == np.uint8 for pixels in samples)
-    height, width = samples[0].shape[:2]
-    shape = len(samples), 3, height, width
-    out = np.empty(shape, np.uint8 if exact else np.float32) if into is None else into
-    for planes, pixels in zip(out, samples, strict=True):
-        for channel, plane in enumerate(planes):
-            cv2.extractChannel(pixels if exact else images.to_float(pixels), channel, plane)
-    return out
+    return np.stack([pixels if exact else images.to_float(pixels) for pixels in samples])

@@ -80,7 +80,6 @@ def open_index(manifest: str | Sequence[str], split: str | None = "train", *, st
     columns = Columns(sum(one.rows["kept"] for one in opened))
     for source, one in enumerate(opened):
         _read(columns, one, source, split)
-    pa.default_memory_pool().release_unused()
     if len(opened) > 1 and (named := columns.twice()):
         raise UserError(f"{opened[0].path} and {opened[1].path} both have pair {named}: leave it out of one")
     return _index(columns, opened, strata)
@@ -101,11 +100,13 @@ def _index(columns: Columns, opened: Sequence[tables.Manifest], strata: str) -> 
     order = np.argsort(columns[strata], kind="stable").astype(np.int32)
     parts = np.split(order, np.cumsum(np.bincount(columns[strata], minlength=len(names)))[:-1])
     members = dict(sorted(zip(names, parts, strict=True)))
+    fingerprint = columns.fingerprint(strata, block)
+    pa.default_memory_pool().release_unused()
     return Index(
         tasks=tuple(sorted(columns.names["task"])),
         strata=tuple(members),
         sizes={name: len(part) for name, part in members.items()},
-        fingerprint=columns.fingerprint(strata, block),
+        fingerprint=fingerprint,
         rows=rows,
         block=block,
         task_of={name: rows[int(part[0])].task for name, part in members.items()},
@@ -122,13 +123,13 @@ def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str |
     sharded = "shard" in manifest.column_names
     kept, seen, found, alone, begun = 0, set[str | None](), 0, 0, columns.count
     for part in manifest.parts([*COLUMNS, *(["shard", *PLACES] if sharded else [])]):
-        part = _where(part, pc.equal(part.column("status"), "kept"))
+        part = _where(part, "status", "kept")
         kept += len(part)
         if split is not None:
             seen |= set(pc.unique(part.column("split")).to_pylist())
-            part = _where(part, pc.equal(part.column("split"), split))
+            part = _where(part, "split", split)
         found += len(part)
-        paired = _where(part, pc.is_valid(part.column("lq_path")))
+        paired = part.filter(pc.is_valid(part.column("lq_path"))) if part.column("lq_path").null_count else part
         alone += len(part) - len(paired)
         if any(paired.column(name).null_count for name in ("width", "height", "scale")):
             raise UserError(
@@ -150,9 +151,10 @@ def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str |
         log.warning("%s: %d GT images without LQ are left out; 'curate degrade' makes pairs", manifest.path, alone)
 
 
-def _where(part: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
-    """The rows where the mask is true; a part that all of them are of is not copied."""
-    return part if pc.all(mask, min_count=0, skip_nulls=False).as_py() else part.filter(mask)
+def _where(part: pa.Table, name: str, value: str) -> pa.Table:
+    """The rows whose column `name` is `value`; a part that all of them are of is not copied."""
+    column = part.column(name)
+    return part if pc.unique(column).to_pylist() == [value] else part.filter(pc.equal(column, value))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ several training processes each plans the whole step and loads its part of the s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from trainer.stream.cache import Cache
 from trainer.stream.index import Index
 from trainer.stream.plan import Slot
 from trainer.stream.worker import Job, Made, Maker, Sample, collate
-from trainer.stream.workers import Pool, Tensors
+from trainer.stream.workers import Pool, Tensors, as_tensor
 
 ATTEMPTS = 8  # pairs that are tried in place of one that cannot be read
 
@@ -30,10 +30,10 @@ ATTEMPTS = 8  # pairs that are tried in place of one that cannot be read
 class Batch:
     """One step's samples of this process, in the order of their slots.
 
-    lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB. They travel as `lq_pixels`, `gt_pixels`: uint8 when every file
-    of the batch has 8 bits a channel, else float32. step_task: the task of every slot of the step, also of those that
-    other processes have. replaced: pair_id and reason of every pair that could not be read; its slot holds another
-    pair of the same stratum. fetched: remote shards that were brought for it.
+    lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB, channels last in memory. They travel as `lq_pixels`, `gt_pixels`:
+    uint8 when every file of the batch has 8 bits a channel, else float32. step_task: the task of every slot of the
+    step, also of those that other processes have. replaced: pair_id and reason of every pair that could not be read;
+    its slot holds another pair of the same stratum. fetched: remote shards that were brought for it.
     """
 
     step: int
@@ -102,6 +102,7 @@ class Stream:
         ...     for batch in stream.batches(weights, cursors, 0, 1000, interval_start=0):
         ...         loss(model(batch.lq), batch.gt)
 
+    index: the pairs, or what opens them (`lambda: open_index("shards")`): workers then start at the same time.
     batch: samples of a step, over all training processes. crop: side in GT pixels. workers: processes that read and
     decode; 0 does it here. prefetch: steps that each worker is ahead, never past the `stop` of the call. rank, world:
     which of how many training processes this is. upsampling: nearest, bilinear, bicubic, or random, of an LQ that is
@@ -111,7 +112,7 @@ class Stream:
 
     def __init__(
         self,
-        index: Index,
+        index: Index | Callable[[], Index],
         *,
         batch: int,
         crop: int,
@@ -124,19 +125,22 @@ class Stream:
         cache: Cache | None = None,
         pin: bool = False,
     ) -> None:
-        plan.check_crop(index, crop)
         if batch < world:
             raise UserError(
                 f"batch {batch}: is shared by {world} processes, so it must be {world} or more", exit_code=2
             )
-        self.index, self.batch, self.crop, self.seed = index, batch, crop, seed
-        self.workers, self.prefetch, self.pin = workers, prefetch, pin
-        self._walks = plan.Walks(index, seed)
-        self._jobs = _Jobs(index, rank, world)
+        self.batch, self.crop, self.seed, self._calls = batch, crop, seed, 0
         self._maker = Maker(crop, upsampling, cache)
         most = len(plan.part(range(batch), world - 1, world))
         self._pool = Pool(self._maker, workers, prefetch, most, pin=pin) if workers else None
-        self._calls = 0
+        try:
+            self.index = index() if callable(index) else index
+            plan.check_crop(self.index, crop)
+        except BaseException:
+            self.close()
+            raise
+        self._walks = plan.Walks(self.index, seed)
+        self._jobs = _Jobs(self.index, rank, world)
 
     def batches(
         self,
@@ -222,4 +226,4 @@ class Stream:
 
 
 def _tensors(lq: Any, gt: Any) -> Tensors:
-    return torch.from_numpy(lq), torch.from_numpy(gt)
+    return as_tensor(lq), as_tensor(gt)

@@ -137,16 +137,16 @@ def _plan(
     shares = open_shares(weights, batch, interval_start=interval_start, seed=seed)
     cursor_K = np.array([cursors.get(name, 0) for name in index.strata], np.int64)
     order, place = seeds.key("order", seed), seeds.key("crop", seed)
-    for step in range(interval_start, stop):
+    cursor_K += shares.skip(start - interval_start)
+    for step in range(start, stop):
         count_K = shares.next()
-        if step >= start:
-            drawn = np.flatnonzero(count_K)
-            taken = [walks.take(index.strata[k], int(cursor_K[k]), int(count_K[k])) for k in drawn]
-            mixed = seeds.permutation(order, batch, at=step)
-            stratum_B = np.repeat(drawn, count_K[drawn])[mixed]
-            row_B = np.concatenate([rows for rows, _ in taken])[mixed]
-            epoch_B = np.concatenate([epochs for _, epochs in taken])[mixed]
-            yield _slots(index, step, stratum_B, row_B, epoch_B, crop, seeds.words(place, 4 * batch, at=step))
+        drawn = np.flatnonzero(count_K)
+        taken = [walks.take(index.strata[k], int(cursor_K[k]), int(count_K[k])) for k in drawn]
+        mixed = seeds.permutation(order, batch, at=step)
+        stratum_B = np.repeat(drawn, count_K[drawn])[mixed]
+        row_B = np.concatenate([rows for rows, _ in taken])[mixed]
+        epoch_B = np.concatenate([epochs for _, epochs in taken])[mixed]
+        yield _slots(index, step, stratum_B, row_B, epoch_B, crop, seeds.words(place, 4 * batch, at=step))
         cursor_K += count_K
 
 
@@ -210,8 +210,7 @@ def advance(
     strata = sorted(index_or_strata if isinstance(index_or_strata, Sequence) else index_or_strata.strata)
     shares = open_shares(_complete(strata, weights), batch, interval_start=interval_start, seed=seed)
     cursor_K = np.array([cursors.get(name, 0) for name in strata], np.int64)
-    for _ in range(interval_start, stop):
-        cursor_K += shares.next()
+    cursor_K += shares.skip(stop - interval_start)
     return dict(zip(strata, cursor_K.tolist(), strict=True))
 
 

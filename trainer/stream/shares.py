@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -50,8 +51,8 @@ class Shares:
 
     weight_K: from `quantise`. tie_K: a permutation that settles what PD² leaves open. Integers only, so exact.
 
-    For the i-th unit of stratum j: released at floor((i - 1)/f), due by ceil(i/f); `_next`, `_rest` are quotient and
-    remainder of i·UNIT / r, with r = f·UNIT.
+    The i-th unit of stratum j is released at floor((i - 1)/f) and due by ceil(i/f). Its urgency is fixed when it is
+    released, so that a step costs a few operations on heaps, however many strata there are.
     """
 
     def __init__(self, weight_K: Ints, batch: int, tie_K: Ints) -> None:
@@ -59,60 +60,55 @@ class Shares:
             raise UserError(f"batch {batch}: must be 1 to {MAX_BATCH}", exit_code=2)
         due_K = weight_K * batch
         self._base_K = due_K // UNIT
-        rate_K = due_K % UNIT
-        self._spare = int(rate_K.sum()) // UNIT  # R
-        self._active = np.flatnonzero(rate_K)
-        self._tie = tie_K[self._active]
-        self._rate = rate_K[self._active]
-        self._units = np.ones_like(self._rate)  # i
-        self._release = np.zeros_like(self._rate)
-        self._next, self._rest = UNIT // self._rate, UNIT % self._rate
-        self._period = self._next.copy(), self._rest.copy()
-        self._deadline = self._next + (self._rest > 0)
+        self._rate: list[int] = (due_K % UNIT).tolist()  # f · UNIT
+        self._spare = sum(self._rate) // UNIT  # R
+        self._tie: list[int] = tie_K.tolist()
+        self._unit = [1] * len(self._rate)  # i
+        self._waiting = [(0, j) for j, rate in enumerate(self._rate) if rate]  # a heap of releases
+        self._ready: list[tuple[int, bool, int, int, int]] = []  # a heap of units, the most urgent first
         self.step = 0  # steps of the interval that are behind
 
     def next(self) -> Ints:
         """(K,) counts of the next step."""
         count_K = self._base_K.copy()
-        if self._spare:
-            chosen = self._choose()
-            count_K[self._active[chosen]] += 1
-            self._advance(chosen)
-        self.step += 1
+        for j in self._choose():
+            count_K[j] += 1
         return count_K
 
-    def _choose(self) -> Ints:
-        """The R most urgent of the released units: earliest deadline first, then PD²'s two tie-breaks."""
-        ready = np.flatnonzero(self._release <= self.step)
-        if len(ready) == self._spare:
-            return ready
-        deadline = self._deadline[ready]
-        last = np.partition(deadline, self._spare - 1)[self._spare - 1]
-        sure, tied = ready[deadline < last], ready[deadline == last]
-        lacking = self._spare - len(sure)
-        if lacking < len(tied):
-            overlap = self._rest[tied] > 0
-            order = np.lexsort((self._tie[tied], -self._group_deadline(tied, overlap), ~overlap))
-            tied = tied[order[:lacking]]
-        return np.concatenate([sure, tied])
+    def skip(self, steps: int) -> Ints:
+        """(K,) counts of so many steps together, which are then behind."""
+        chosen = [0] * len(self._rate)
+        for _ in range(steps):
+            for j in self._choose():
+                chosen[j] += 1
+        return self._base_K * steps + np.array(chosen, np.int64)
 
-    def _group_deadline(self, tied: Ints, overlap: np.typing.NDArray[np.bool_]) -> Ints:
-        """When a chain of forced units ends, for rates of a half and more: ceil(k / (1 - f)), k = deadline - i."""
-        out = np.zeros_like(tied)
-        for place in np.flatnonzero(overlap & (2 * self._rate[tied] >= UNIT)).tolist():
-            one = tied[place]
-            slack = int(self._deadline[one] - self._units[one])
-            out[place] = -(-slack * UNIT // (UNIT - int(self._rate[one])))
-        return out
+    def _choose(self) -> list[int]:
+        """The strata of the R most urgent units that are released; the step is then behind."""
+        if not self._spare:
+            self.step += 1
+            return []
+        waiting, ready, unit, rate = self._waiting, self._ready, self._unit, self._rate
+        while waiting and waiting[0][0] <= self.step:
+            heappush(ready, self._urgency(heappop(waiting)[1]))
+        chosen = [heappop(ready)[-1] for _ in range(self._spare)]
+        for j in chosen:
+            heappush(waiting, (unit[j] * UNIT // rate[j], j))
+            unit[j] += 1
+        self.step += 1
+        return chosen
 
-    def _advance(self, chosen: Ints) -> None:
-        self._release[chosen] = self._next[chosen]
-        self._units[chosen] += 1
-        rest = self._rest[chosen] + self._period[1][chosen]
-        carry = rest >= self._rate[chosen]
-        self._next[chosen] += self._period[0][chosen] + carry
-        self._rest[chosen] = rest - carry * self._rate[chosen]
-        self._deadline[chosen] = self._next[chosen] + (self._rest[chosen] > 0)
+    def _urgency(self, j: int) -> tuple[int, bool, int, int, int]:
+        """What the released unit of a stratum is ordered by: its deadline, then PD²'s two tie-breaks, then `tie`.
+
+        The second tie-break is when a chain of forced units ends, for rates of a half and more: ceil(k / (1 - f)),
+        k = deadline - i.
+        """
+        unit, rate = self._unit[j], self._rate[j]
+        whole, rest = divmod(unit * UNIT, rate)
+        deadline, overlap = whole + (rest > 0), rest > 0
+        group = -(-(deadline - unit) * UNIT // (UNIT - rate)) if overlap and 2 * rate >= UNIT else 0
+        return deadline, not overlap, -group, self._tie[j], j
 
 
 def open_shares(weights: Mapping[str, float], batch: int, *, interval_start: int, seed: int) -> Shares:
@@ -131,11 +127,10 @@ def counts(weights: Mapping[str, float], batch: int, start: int, stop: int, *, i
     """
     check_steps(interval_start, start, stop)
     shares = open_shares(weights, batch, interval_start=interval_start, seed=seed)
+    shares.skip(start - interval_start)
     out_TxK = np.empty((stop - start, len(weights)), np.int64)
-    for step in range(interval_start, stop):
-        count_K = shares.next()
-        if step >= start:
-            out_TxK[step - start] = count_K
+    for count_K in out_TxK:
+        count_K[:] = shares.next()
     return out_TxK
 
 

@@ -25,11 +25,11 @@ from trainer.stream.reading import Reader, Row
 
 Job = list[tuple[Slot, Row]]
 Sample = tuple[Any, Any]  # LQ and GT, (crop, crop, 3)
-Buffer = npt.NDArray[np.uint8]  # (2, B, 3, crop, crop): LQ and GT
+Buffer = npt.NDArray[np.uint8]  # (2, B, crop, crop, 3): LQ and GT
 
 
 class Made(NamedTuple):
-    """What becomes of a job: LQ and GT, (B, 3, crop, crop), or its samples one by one where a pair cannot be read.
+    """What becomes of a job: LQ and GT, (B, crop, crop, 3), or its samples one by one where a pair cannot be read.
 
     pixels: None on the way from a loader process when they are in its buffer. fetched: remote shards that it took.
     """
@@ -47,20 +47,25 @@ class Maker:
         self._reader = Reader(cache)
 
     def make(self, job: Job, buffer: Buffer | None = None) -> Made:
-        """The pixels of a job, in `buffer` if that is given and they have 8 bits."""
+        """The pixels of a job: in `buffer`, where all files have 8 bits."""
         before = self.cache.fetched if self.cache else 0
-        samples = [self.sample(slot, row) for slot, row in job]
+        if buffer is None:
+            buffer = np.empty((2, len(job), self.crop, self.crop, 3), np.uint8)
+        places: list[Sample] = [(buffer[0, k], buffer[1, k]) for k in range(len(job))]
+        samples = [self.sample(*one, place) for one, place in zip(job, places, strict=True)]
         fetched = self.cache.fetched - before if self.cache else 0
         whole = [one for one in samples if not isinstance(one, UserError)]
         if len(whole) < len(samples):
-            return Made(None, samples, fetched)
-        return Made(collate(whole, None if buffer is None else buffer[:, : len(job)]), [], fetched)
+            return Made(None, [_own(one) for one in samples], fetched)
+        if all(one is place for one, place in zip(whole, places, strict=True)):
+            return Made((buffer[0, : len(job)], buffer[1, : len(job)]), [], fetched)
+        return Made(collate(whole), [], fetched)
 
-    def sample(self, slot: Slot, row: Row) -> Sample | UserError:
-        """One slot's crops, or what is wrong with its pair."""
+    def sample(self, slot: Slot, row: Row, into: Sample | None = None) -> Sample | UserError:
+        """One slot's crops (in `into`, if that is given and fits), or what is wrong with its pair."""
         try:
             pair = self._reader.pair(row, bottom=slot.top + self.crop, margin=crops.MARGIN)
-            return crops.cut(pair, row.scale, slot, self.crop, self.upsampling)
+            return crops.cut(pair, row.scale, slot, self.crop, self.upsampling, into)
         except UserError as error:
             return error
 
@@ -69,19 +74,20 @@ class Maker:
         self._reader.close()
 
 
-def collate(samples: Sequence[Sample], into: Buffer | None = None) -> tuple[Any, Any]:
-    """LQ and GT of samples, (B, 3, crop, crop) each: uint8 when all are (then in `into`, if given), else float32."""
+def collate(samples: Sequence[Sample]) -> tuple[Any, Any]:
+    """LQ and GT of samples, (B, crop, crop, 3) each: uint8 when all are, else float32 in [0, 1]."""
     lq, gt = zip(*samples, strict=True)
-    if into is not None and all(one.dtype == np.uint8 for one in (*lq, *gt)):
-        sides = into[0], into[1]
-        return crops.collate(lq, sides[0]), crops.collate(gt, sides[1])
     return crops.collate(lq), crops.collate(gt)
+
+
+def _own(sample: Sample | UserError) -> Sample | UserError:
+    return sample if isinstance(sample, UserError) else (sample[0].copy(), sample[1].copy())
 
 
 def main(pipe: int, memory: int, shape: tuple[int, ...]) -> None:
     """Answer jobs until the other end of the pipe is closed, which its death does as well.
 
-    pipe: file descriptor. memory: of the shared buffers, of `shape` (buffers, 2, B, 3, crop, crop) bytes.
+    pipe: file descriptor. memory: of the shared buffers, of `shape` (buffers, 2, B, crop, crop, 3) bytes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends us
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
