@@ -21,7 +21,7 @@ def resolve(device: str) -> str:
 
 def uses_bf16(precision: str, device: str) -> bool:
     """Whether the forward pass runs under bf16 autocast."""
-    return precision == "bf16" or (precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
+    return precision == "bf16" or (precision == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported())
 
 
 @contextlib.contextmanager

@@ -287,3 +287,11 @@ def test_losses_are_needed_once_something_was_trained():
     state, _ = rules.update(rules.start("dwa", TASKS), losses((None,) * 4))
     with pytest.raises(MixerError, match="'dwa' needs train_loss of every task; 'deblur' has none"):
         rules.update(state, losses((None,) * 4))
+
+
+def test_mixing_is_another_name_of_proportional() -> None:
+    state = rules.start("mixing", ["a", "b"])
+    assert state == rules.start("proportional", ["a", "b"])
+    rows = [{"task": task, "score": 1.0, "task_size": size} for task, size in (("a", 30), ("b", 10))]
+    assert rules.update(state, rows)[1] == {"a": 0.75, "b": 0.25}
+    assert "mixing" not in rules.names()

@@ -451,3 +451,17 @@ def test_the_schema_of_the_settings_is_current() -> None:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
     assert config.build(yaml.safe_load(config.defaults())) == config.Config()
+
+
+def test_remote_shards_are_trained_on_through_the_cache(manifest: str, tmp_path: Path) -> None:
+    far = f"file://{_shards(tmp_path, manifest)}"
+    layer = {"data": {"manifest": far, "cache": str(tmp_path / "cache"), "cache_gb": 0.001, "workers": 1}}
+    loop.run(config.build(TINY, layer), str(tmp_path / "run"))
+    events = [json.loads(line) for line in (tmp_path / "run" / "run.jsonl").read_text().splitlines()]
+    fetched = [one["shards_fetched"] for one in events if one["event"] == "evaluate"]
+    assert 0 < sum(fetched) <= 6 and list((tmp_path / "cache").glob("*.tar"))
+    assert all(0 <= one["data_wait"] <= 1 for one in events if one["event"] == "evaluate")
+    ranged = {"data": {"manifest": far, "cache_gb": 0}}
+    loop.run(config.build(TINY, ranged), str(tmp_path / "ranged"))
+    one, other = (checkpoint.find(str(tmp_path / name)).fingerprint for name in ("run", "ranged"))
+    assert one == other

@@ -125,6 +125,8 @@ class Stream:
         cache: Cache | None = None,
         pin: bool = False,
     ) -> None:
+        if not callable(index):
+            plan.check_crop(index, crop)
         if batch < world:
             raise UserError(
                 f"batch {batch}: is shared by {world} processes, so it must be {world} or more", exit_code=2

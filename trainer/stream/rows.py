@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import bisect
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,6 @@ NUMBERS = {  # a null is -1
 SIZES = ("width", "height", "scale")
 HASHED = ("pair_id", "task", "shard", "gt_sha256", "lq.sha256")
 KINDS = {np.int32: pa.int32(), np.int64: pa.int64()}
-NIBBLES = np.full(256, 255, np.uint8)
-NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 Ids = Any  # npt.NDArray[np.uint8] or pa.Array: (n, 16), or as text where an id is not 32 hex digits
 Array = npt.NDArray[Any]
@@ -188,8 +187,12 @@ def _packed(ids: pa.Array) -> Ids:
     offsets, data = _text(ids)
     if len(data) != 32 * len(ids) or (np.diff(offsets) != 32).any():
         return ids
-    nibbles = NIBBLES[data].reshape(-1, 16, 2)
-    return ids if (nibbles == 255).any() else nibbles[:, :, 0] << 4 | nibbles[:, :, 1]
+    try:
+        packed = np.frombuffer(binascii.unhexlify(data.tobytes()), np.uint8).reshape(-1, 16)
+    except binascii.Error:
+        return ids
+    upper = ((data >= ord("A")) & (data <= ord("F"))).any()  # digits that would come back as small letters
+    return ids if upper else packed
 
 
 def _text(column: pa.Array) -> tuple[Array, Array]:

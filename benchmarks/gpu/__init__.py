@@ -1,0 +1,1 @@
+"""Figures that need a GPU; each runs on a CPU as well, on less, to show that it works."""
