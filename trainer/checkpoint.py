@@ -237,8 +237,16 @@ def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     }
 
 
-def _write(path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+def write_tensors(path: str, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that others may read as any new file (the library makes it its owner's alone)."""
+    with open(path, "wb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+    os.chmod(path, mode)
+
+
+def _write(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    write_tensors(path, tensors)
     with open(path, "rb") as file:
         _sync(file.fileno())
     return _facts(path)

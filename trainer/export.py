@@ -23,15 +23,12 @@ TOLERANCE = 1e-4  # between a graph's output and the model's
 
 def to_safetensors(checkpoint: str, path: str) -> str:
     """Write the averaged weights as `path`, with the model's name and shape in its metadata. Returns the path."""
-    from safetensors.torch import save_file
-
     refuse_existing(path)
     found = checkpoint_.find(checkpoint)
     model = checkpoint_.load_model(found, "cpu")
     said = {name: json.dumps(value) for name, value in found.state["model"].items()}
     _make_folder(path)
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", "step": str(found.step), **said})
+    checkpoint_.write_tensors(path, model.state_dict(), {"format": "pt", "step": str(found.step), **said})
     return path
 
 
@@ -118,7 +115,16 @@ def _card(found: checkpoint_.Checkpoint, model: nn.Module) -> str:
             "|---" * 8 + "|",
         ]
         lines += [_scored(row) for row in rows]
-    lines += ["", *_evaluations(found.path), "## Training", "", "```json", json.dumps(settings, indent=1), "```", ""]
+    lines += [
+        "",
+        *_evaluations(found.path, found.step),
+        "## Training",
+        "",
+        "```json",
+        json.dumps(settings, indent=1),
+        "```",
+        "",
+    ]
     lines += ["## Limits and licence", "", "Licence: to be filled in; it depends on the training data's.", ""]
     return "\n".join(lines)
 
@@ -129,13 +135,13 @@ def _scored(row: dict[str, Any]) -> str:
     return f"| {row['task']} | {row['metric']} | " + " | ".join(cells) + " |"
 
 
-def _evaluations(path: str) -> list[str]:
-    """The tables that `trainer eval` wrote of this run, newest last."""
+def _evaluations(path: str, step: int) -> list[str]:
+    """The tables that `trainer eval` wrote of this checkpoint."""
     run = os.path.dirname(os.path.dirname(os.path.abspath(path)))
     folder, out = os.path.join(run, "eval"), list[str]()
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        if name.endswith(".json"):
-            said = json.loads(files.read(os.path.join(folder, name)))
+        said = json.loads(files.read(os.path.join(folder, name))) if name.endswith(".json") else {}
+        if said.get("step") == step:
             out += [f"## Scores on {said['split']}, step {said['step']}", "", "| task | metric | restored | images |"]
             out += ["|---" * 4 + "|"]
             out += [f"| {row['task']} | {row['metric']} | {row['value']:.4g} | {row['n']} |" for row in said["table"]]

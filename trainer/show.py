@@ -52,11 +52,11 @@ def show_run(folder: str) -> None:
     steps = said["config"]["optimiser"]["steps"]
     done = rows[0]["step"] if rows else 0
     table = Table("task", "metric", title=f"evaluated at step {done} of {steps}", title_justify="left")
-    for name in ("input", "value", "± SE", "weight", "samples"):
+    for name in ("input", "value", "± SE", "weight", "samples", "epochs"):
         table.add_column(name, justify="right")
     for row in rows:
         numbers = (_figure(row[name]) for name in ("lq", "value", "se", "weight"))
-        table.add_row(row["task"], row["metric"], *numbers, str(row["samples_seen"]))
+        table.add_row(row["task"], row["metric"], *numbers, str(row["samples_seen"]), _figure(row["epochs"]))
     if rows:
         console.print(table)
     found, problems = checkpoint.newest(os.path.join(folder, "checkpoints"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ class Team:
         """The model as it is called in training: its gradients are averaged over the processes."""
         if self.world == 1:
             return model
+        # a depthwise kernel's gradient has other strides in its dimension of size 1, which costs nothing
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         devices = [torch.device(self.device)] if self.device.startswith("cuda") else None
         return nn.parallel.DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
@@ -110,7 +113,8 @@ def join(device: str) -> Team:
             exit_code=2,
         )
     state = PartialState(cpu=device == "cpu")
-    return Team(str(state.device), state.process_index, state.num_processes)
+    name = "cpu" if device == "cpu" else str(state.device)  # accelerate counts CPUs as well
+    return Team(name, state.process_index, state.num_processes)
 
 
 @contextlib.contextmanager

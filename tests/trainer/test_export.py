@@ -38,6 +38,8 @@ def _model(path: str) -> torch.nn.Module:
 def test_weights_as_safetensors(trained: str, tmp_path: Path) -> None:
     path = export.to_safetensors(trained, str(tmp_path / "deep" / "weights.safetensors"))
     state = _model(trained).state_dict()
+    (tmp_path / "plain").touch()
+    assert Path(path).stat().st_mode == (tmp_path / "plain").stat().st_mode
     with safe_open(path, "pt") as file:
         assert set(file.keys()) == set(state)
         assert all(torch.equal(file.get_tensor(name), state[name]) for name in state)
