@@ -259,6 +259,7 @@ def filter(
     max_degradation: Annotated[
         float | None, typer.Option(help="Drop GTs with any degradation likelier than this (0.5).")
     ] = None,
+    policy: Annotated[str | None, typer.Option(help="YAML file of rules over any columns; see docs/curate.md.")] = None,
     weights: Weights = None,
     device: Device = "cpu",
     all_rows: AllRows = False,
@@ -277,10 +278,11 @@ def filter(
     Example: curate filter manifest --iqa piqe --max piqe=60 --max-degradation 0.5
     Example: curate filter manifest --iqa musiq --min musiq=40 --drop-worst musiq=5%
     Example: curate filter manifest --max piqe=60 --dry-run
+    Example: curate filter manifest --policy consensus.yaml --dry-run
     """
     from curate import filter as stage
 
-    policy: dict[str, Any] = {
+    rules: dict[str, Any] = {
         "iqa": iqa or (),
         "minimum": _numbers(minimum, "--min"),
         "maximum": _numbers(maximum, "--max"),
@@ -289,8 +291,11 @@ def filter(
         "all_rows": all_rows,
         "say": lambda text: typer.echo(text, err=True),
     }
+    if dry_run and policy is not None:
+        display.clauses(stage.preview_policy(manifest, policy, all_rows=all_rows))
+        return
     if dry_run:
-        found = stage.preview(manifest, **policy)
+        found = stage.preview(manifest, **rules)
         display.tabulate([{"task": task, **numbers} for task, numbers in found.items()])
         return
     done = stage.filter(
@@ -301,7 +306,8 @@ def filter(
         workers=workers,
         max_errors=max_errors,
         dask_address=dask_address,
-        **policy,
+        policy=policy,
+        **rules,
     )
     display.finished(done)
 

@@ -68,6 +68,27 @@ def finished(done: Manifest) -> None:
     shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
 
 
+def clauses(rows: list[dict[str, Any]]) -> None:
+    """What each clause of a policy removes, alone and together, per task; and what is kept."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "clause", "removes", "only it", "unknown"):
+        table.add_column(name, justify="left" if name in ("task", "clause") else "right")
+    shown = Console(highlight=False, markup=False)
+    totals = [row for row in rows if not row["clause"]]
+    for row in rows:
+        if row["clause"]:
+            table.add_row(*(str(row[name]) for name in ("task", "clause", "removes", "only it", "unknown")))
+    shown.print(table)
+    for row in totals:
+        shown.print(f"{row['task']}: {row['kept']} of {row['judged']} judged rows are kept")
+    kept, judged = (sum(row[name] for row in totals) for name in ("kept", "judged"))
+    if len(totals) > 1:
+        shown.print(f"all: {kept} of {judged}")
+
+
 def tabulate(tasks: list[dict[str, Any]]) -> None:
     """A table of rows per task, with their sum below when there are several."""
     from rich.console import Console

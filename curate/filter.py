@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, scorers
+from curate import consensus, engine, scorers
 from curate.identify import COLUMNS, TYPES, add_probabilities
 from curate.policy import Policy, Ranking, decide
 from curate.score import execution_for, measure, params_of, request_for
@@ -28,6 +29,7 @@ def filter(
     maximum: Mapping[str, float] | None = None,
     drop_worst: Mapping[str, float] | None = None,
     max_degradation: float | None = None,
+    policy: str | None = None,
     weights: Mapping[str, str] | None = None,
     device: str = "cpu",
     all_rows: bool = False,
@@ -43,6 +45,7 @@ def filter(
     minimum, maximum: metric, or a column such as `degradation.noise`, -> threshold (equal passes).
     drop_worst: metric -> per cent.
     max_degradation: the same maximum for every `degradation.<type>`; identifies first where that is missing.
+    policy: a file of `curate.consensus` instead of all these, over columns that are there.
 
     A looser policy run again on the output revives what a stricter one dropped: rules are remembered by name.
     """
@@ -50,11 +53,15 @@ def filter(
     refuse_existing(output)
     source = read(manifest)
     engine.require_rows(source)
-    policy = _policy(iqa, minimum, maximum, drop_worst, max_degradation, say)
-    metrics = [*iqa, *(name for name in policy.names if "." not in name)]
-    identifies = _identifies(source, policy)
+    if policy is not None:
+        if iqa or minimum or maximum or drop_worst or max_degradation is not None:
+            raise UserError("--policy stands for itself: leave --iqa, --min, --max and the others out", exit_code=2)
+        return _by_file(source, policy, output, all_rows)
+    rules = _policy(iqa, minimum, maximum, drop_worst, max_degradation, say)
+    metrics = [*iqa, *(name for name in rules.names if "." not in name)]
+    identifies = _identifies(source, rules)
     request = request_for([*metrics, *(["signals"] if identifies else [])], weights, device, workers)
-    _columns(source, policy, provided=[*request.columns, *(COLUMNS if identifies else [])])
+    _columns(source, rules, provided=[*request.columns, *(COLUMNS if identifies else [])])
     execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution)
 
@@ -63,14 +70,14 @@ def filter(
             joined = scores.join(part)
             yield add_probabilities(joined, engine.chosen(joined, all_rows)) if identifies else joined
 
-    ranking = Ranking(policy, all_rows)
-    if policy.worst:
-        for part in prepared() if scores.measured else source.parts(_columns(source, policy)):
+    ranking = Ranking(rules, all_rows)
+    if rules.worst:
+        for part in prepared() if scores.measured else source.parts(_columns(source, rules)):
             ranking.add(part)
     worst = ranking.worst()
-    tables = (_with_decisions(part, decide(part, policy, worst, all_rows=all_rows)) for part in prepared())
+    tables = (_with_decisions(part, decide(part, rules, worst, all_rows=all_rows)) for part in prepared())
     params = params_of(request) | {
-        "min": dict(policy.minimum), "max": dict(policy.maximum), "drop_worst": dict(policy.worst)
+        "min": dict(rules.minimum), "max": dict(rules.maximum), "drop_worst": dict(rules.worst)
     }  # fmt: skip
     stage = stage_entry("filter", VERSION, params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
@@ -111,6 +118,32 @@ def preview(
             row["rows"] += one["count_all"]
             row[one["status"]] += one["count_all"]
     return dict(sorted(tally.items()))
+
+
+def preview_policy(manifest: str, policy: str, *, all_rows: bool = False) -> list[dict[str, Any]]:
+    """What `filter(policy=...)` would do, without writing anything: a row per task and clause.
+
+    removes: rows that the clause refuses. only it: rows that no other clause refuses. unknown: rows that it cannot
+    judge, which become errors. The clause "" stands for the whole: rows judged, and kept.
+    """
+    source = read(manifest)
+    engine.require_rows(source)
+    rules = consensus.read(policy, source.column_names)
+    return (
+        consensus.Judge(rules, all_rows)
+        .look(lambda: source.parts(rules.columns))
+        .tally(lambda: source.parts(rules.columns))
+    )
+
+
+def _by_file(source: Manifest, policy: str, output: str, all_rows: bool) -> Manifest:
+    rules = consensus.read(policy, source.column_names)
+    judge = consensus.Judge(rules, all_rows).look(lambda: source.parts(rules.columns))
+    tables = (_with_decisions(part, judge.decide(part)) for part in source.parts())
+    budget = rules.budget and {"pairs": rules.budget.pairs, "by": rules.budget.by, "sign": rules.budget.sign}
+    params = {"policy": {name: str(clause) for name, clause in rules.clauses.items()}, "budget": budget}
+    stage = stage_entry("filter", VERSION, params, [source])
+    return write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
 
 
 def _identifies(source: Manifest, policy: Policy) -> bool:

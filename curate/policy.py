@@ -69,10 +69,10 @@ class Ranking:
 
     def add(self, part: pa.Table) -> None:
         """Take note of the judged rows of `part`."""
-        judged = _judged(part, self.policy, self.all_rows) & _is_valid(part, "gt_sha256")
+        judged = _judged(part, self.policy, self.all_rows) & is_valid(part, "gt_sha256")
         if not self.policy.worst or not judged.any():
             return
-        keys = _keys(part.column("gt_sha256"))
+        keys = gt_keys(part.column("gt_sha256"))
         for name in self.policy.worst:
             values, valid = _values(part, name)
             for task, of_task in _tasks(part):
@@ -116,10 +116,10 @@ def decide(
         row: schema.decide(decisions, STAGE, policy.rules, new.get(row, ())) if judged[row] else decisions
         for row, decisions in zip(rows, before, strict=True)
     }
-    return _lists(part.num_rows, after)
+    return as_lists(part.num_rows, after)
 
 
-def _lists(count: int, decisions: Mapping[int, Sequence[Mapping[str, Any]]]) -> pa.ListArray:
+def as_lists(count: int, decisions: Mapping[int, Sequence[Mapping[str, Any]]]) -> pa.ListArray:
     """`count` lists of decisions, empty where nothing is given."""
     lengths = np.zeros(count + 1, np.int32)
     for row, some in decisions.items():
@@ -140,9 +140,9 @@ def _judged(part: pa.Table, policy: Policy, all_rows: bool) -> Bools:
     # a row dropped before it was ever scored stays dropped: only a kept one must have the value
     complete = np.ones(part.num_rows, bool)
     for name in policy.names:
-        complete &= _is_valid(part, scorers.column_of(name))
+        complete &= is_valid(part, scorers.column_of(name))
     judged &= kept | complete
-    return judged & _is_valid(part, "gt_sha256")  # an LQ without a GT has nothing to be judged by
+    return judged & is_valid(part, "gt_sha256")  # an LQ without a GT has nothing to be judged by
 
 
 def _threshold(new: New, part: pa.Table, judged: Bools, name: str, threshold: float, *, is_minimum: bool) -> None:
@@ -165,11 +165,11 @@ def _share(
 ) -> None:
     values, valid = _values(part, name)
     sign = 1.0 if scorers.direction_of(name) else -1.0
-    use = judged & valid & _is_valid(part, "gt_sha256")
+    use = judged & valid & is_valid(part, "gt_sha256")
     for task, of_task in _tasks(part):
         found = worst[name, task]
         rows = np.flatnonzero(use & of_task & (sign * values <= sign * found.limit))  # few: the hashes decide on ties
-        keys = _keys(part.column("gt_sha256").take(pa.array(rows)))
+        keys = gt_keys(part.column("gt_sha256").take(pa.array(rows)))
         place = np.searchsorted(found.keys, keys)
         among = place < len(found.keys)
         among[among] = found.keys[place[among]] == keys[among]
@@ -195,11 +195,11 @@ def _tasks(part: pa.Table) -> Iterator[tuple[str, Bools]]:
         yield task, codes == code
 
 
-def _is_valid(part: pa.Table, column: str) -> Bools:
+def is_valid(part: pa.Table, column: str) -> Bools:
     found: Bools = pc.is_valid(part.column(column)).to_numpy().astype(bool)
     return found
 
 
-def _keys(hashes: pa.ChunkedArray) -> Keys:
+def gt_keys(hashes: pa.ChunkedArray) -> Keys:
     """The first 64 bits of SHA-256 hex digests; 0 where there is none."""
     return schema.hex_digits(pc.fill_null(hashes, "0" * 64).combine_chunks(), 64, used=16)[:, 0]

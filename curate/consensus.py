@@ -1,0 +1,294 @@
+"""A consensus policy in a file: what several judges must say of a GT for it to be kept, and how many are wanted.
+
+    keep: iqa.musiq >= 45 and max(degradation.*) < 0.5 and judge.quality in [good, excellent]
+
+or with names, thresholds from the data, and a budget:
+
+    keep:
+      sharp: iqa.musiq >= quantile(5%)
+      clean: max(degradation.*) < 0.5
+    budget: {pairs: 500000, by: iqa.musiq}    # of each task, the best ones; -NAME: the lowest are best
+
+`curate.expressions` has the language. Names are the rules' names: a policy run again replaces what an earlier one said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from curate import expressions, scorers
+from curate.expressions import Comparison, Expression, Quantile, Table, Truth
+from curate.policy import STAGE, Bools, Keys, as_lists, gt_keys, is_valid
+from manifests import files, schema
+from manifests.errors import UserError
+
+ALWAYS = ("task", "gt_sha256", "status", "decisions")
+PREFIX, BUDGET = "policy:", "budget"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """pairs: how many of each task. by: the column that they are ranked by. sign: 1 where high is good, else -1."""
+
+    pairs: int
+    by: str
+    sign: int
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """clauses: name → what must hold. Every GT is judged once: its pairs stay or go together."""
+
+    clauses: Mapping[str, Expression]
+    budget: Budget | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The manifest columns that are read."""
+        named = [name for clause in self.clauses.values() for name in clause.names()]
+        return list(dict.fromkeys([*ALWAYS, *named, *([self.budget.by] if self.budget else [])]))
+
+    @property
+    def scores(self) -> list[str]:
+        """The columns that a row must have to be judged."""
+        return [name for name in self.columns if name not in ALWAYS]
+
+
+def read(path: str, columns: Sequence[str]) -> Consensus:
+    """The policy in a YAML file, over a manifest with these columns. Raises UserError naming what is wrong."""
+    try:
+        content = yaml.safe_load(files.read(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})", exit_code=2) from None
+    if isinstance(content, str):
+        content = {"keep": content.strip().removeprefix("keep when")}
+    if not isinstance(content, dict) or not content.get("keep", content.get("keep when")):
+        raise UserError(f"{path}: has no 'keep'; write keep: iqa.musiq >= 45 and ...", exit_code=2)
+    if unknown := set(content) - {"keep", "keep when", "budget"}:
+        raise UserError(f"{path}: unknown {min(unknown)!r}; a policy has keep and budget", exit_code=2)
+    keep = content.get("keep", content.get("keep when"))
+    try:
+        return Consensus(_clauses(keep, columns), _budget(content.get("budget"), columns))
+    except UserError as error:
+        raise UserError(f"{path}: {error}", exit_code=2) from None
+
+
+def _clauses(keep: Any, columns: Sequence[str]) -> dict[str, Expression]:
+    usable = [name for name in columns if name not in ("decisions", "status")]
+    if isinstance(keep, Mapping):
+        return {str(name): expressions.parse(str(text), usable) for name, text in keep.items()}
+    texts = [str(one) for one in keep] if isinstance(keep, list) else [str(keep)]
+    parsed = [clause for text in texts for clause in expressions.clauses(expressions.parse(text, usable))]
+    return {str(clause): clause for clause in parsed}
+
+
+def _budget(said: Any, columns: Sequence[str]) -> Budget | None:
+    if said is None:
+        return None
+    if not isinstance(said, Mapping) or set(said) != {"pairs", "by"} or not isinstance(said["pairs"], int):
+        raise UserError("budget: write {pairs: 500000, by: iqa.musiq}")
+    lowest, name = str(said["by"]).startswith("-"), str(said["by"]).removeprefix("-")
+    if name not in columns:
+        raise UserError(f"budget: there is no column {name}")
+    known = None if lowest else scorers.direction_of(name) if name.startswith("iqa.") or "." in name else None
+    if known is None and not lowest:
+        raise UserError(f"budget: nobody says which end of {name} is better; write by: -{name} for the lowest")
+    if said["pairs"] < 0:
+        raise UserError(f"budget: pairs {said['pairs']} must be 0 or more")
+    return Budget(said["pairs"], name, -1 if lowest or not known else 1)
+
+
+Parts = Callable[[], Iterable[pa.Table]]
+
+
+@dataclass
+class Judge:
+    """A policy with what it needs to know of the whole manifest: quantiles and budgets of each task."""
+
+    policy: Consensus
+    all_rows: bool = False
+    tasks: dict[str, int] = field(default_factory=dict)
+    quantiles: dict[tuple[str, float], npt.NDArray[np.float64]] = field(default_factory=dict)
+    chosen: dict[int, Keys] = field(default_factory=dict)  # task's number → the GTs within the budget, sorted
+
+    def look(self, parts: Parts) -> Judge:
+        """Read the manifest as often as the policy needs it: once for quantiles, once for the budget."""
+        wanted = {
+            (str(one.left), one.right.percent): one for one in self._comparisons() if isinstance(one.right, Quantile)
+        }
+        if wanted:
+            self._measure(parts, wanted)
+        if self.policy.budget is not None:
+            self._choose(parts, self.policy.budget)
+        return self
+
+    def truths(self, part: pa.Table) -> tuple[Bools, dict[str, Truth]]:
+        """Which rows are judged, and what each clause says of every row; the budget is one as well."""
+        judged, table = self._judged(part), self._table(part)
+        found = {name: clause.truth(table) for name, clause in self.policy.clauses.items()}
+        if self.policy.budget is not None and self.chosen:
+            found[BUDGET] = self._within(part, table, np.all([one == 1 for one in found.values()], axis=0))
+        return judged, found
+
+    def decide(self, part: pa.Table) -> pa.ListArray:
+        """The `decisions` of the rows of a part."""
+        judged, truths = self.truths(part)
+        table, new = self._table(part), dict[int, list[dict[str, Any]]]()
+        for name, truth in truths.items():
+            for row in np.flatnonzero(judged & (truth < 1)).tolist():
+                new.setdefault(row, []).append(self._verdict(name, table, row, unknown=truth[row] < 0))
+        old = part.column("decisions").combine_chunks()
+        rows = sorted({*np.flatnonzero(pc.list_value_length(old).to_numpy(zero_copy_only=False)).tolist(), *new})
+        after: dict[int, Sequence[Mapping[str, Any]]] = {}
+        for row, before in zip(rows, old.take(pa.array(rows, pa.int64())).to_pylist(), strict=True):
+            rules = {one["rule"] for one in before if one["rule"].startswith(PREFIX)}
+            after[row] = schema.decide(before, STAGE, rules, new.get(row, ())) if judged[row] else before
+        return as_lists(part.num_rows, after)
+
+    def tally(self, parts: Parts) -> list[dict[str, Any]]:
+        """Per task and clause: rows that it refuses, that only it refuses, that it cannot judge; and what is kept."""
+        counts: dict[tuple[str, str], dict[str, int]] = {}
+        for part in parts():
+            judged, truths = self.truths(part)
+            refused = {name: judged & (truth == 0) for name, truth in truths.items()}
+            unknown = {name: judged & (truth < 0) for name, truth in truths.items()}
+            fails = np.sum([refused[name] | unknown[name] for name in truths], axis=0)
+            kept = judged & (fails == 0)
+            groups = self._groups(part)
+            for task, number in self.tasks.items():
+                mine = groups == number
+                for name in truths:
+                    row = counts.setdefault((task, name), {"removes": 0, "only it": 0, "unknown": 0})
+                    row["removes"] += int((refused[name] & mine).sum())
+                    row["only it"] += int((refused[name] & mine & (fails == 1)).sum())
+                    row["unknown"] += int((unknown[name] & mine).sum())
+                row = counts.setdefault((task, ""), {"judged": 0, "kept": 0})
+                row["judged"] += int((judged & mine).sum())
+                row["kept"] += int((kept & mine).sum())
+        return [{"task": task, "clause": clause, **row} for (task, clause), row in sorted(counts.items())]
+
+    def _comparisons(self) -> Iterator[Comparison]:
+        for clause in self.policy.clauses.values():
+            yield from expressions.comparisons(clause)
+
+    def _measure(self, parts: Parts, wanted: Mapping[tuple[str, float], Comparison]) -> None:
+        seen: dict[tuple[tuple[str, float], int], list[tuple[Keys, npt.NDArray[np.float64]]]] = {}
+        for part in parts():
+            judged, table, keys = self._judged(part), self._table(part), gt_keys(part.column("gt_sha256"))
+            for name, one in wanted.items():
+                values = one.left.values(table).astype(np.float64)
+                for number in self.tasks.values():
+                    use = judged & (table.groups == number) & ~np.isnan(values)
+                    seen.setdefault((name, number), []).append((keys[use], values[use]))
+        for name in wanted:
+            self.quantiles[name] = np.full(len(self.tasks), np.nan)
+        for (name, number), found in seen.items():
+            keys, first = np.unique(np.concatenate([one for one, _ in found]), return_index=True)
+            if len(keys):
+                values = np.concatenate([one for _, one in found])[first]
+                self.quantiles[name][number] = np.quantile(values, name[1] / 100)
+
+    def _choose(self, parts: Parts, budget: Budget) -> None:
+        seen: dict[int, list[tuple[Keys, npt.NDArray[np.float64]]]] = {}
+        for part in parts():
+            judged, truths = self.truths(part)
+            ranked, keys, groups = _ranks(part, budget), gt_keys(part.column("gt_sha256")), self._groups(part)
+            passes = judged & np.all([one == 1 for one in truths.values()], axis=0) & ~np.isnan(ranked)
+            for number in self.tasks.values():
+                use = passes & (groups == number)
+                seen.setdefault(number, []).append((keys[use], ranked[use]))
+        for number, found in seen.items():
+            keys, first, count = np.unique(
+                np.concatenate([one for one, _ in found]), return_index=True, return_counts=True
+            )
+            values = np.concatenate([one for _, one in found])[first]
+            order = np.lexsort((keys, -values))
+            fits = np.cumsum(count[order]) <= budget.pairs
+            self.chosen[number] = np.sort(keys[order[fits]])
+
+    def _within(self, part: pa.Table, table: Table, passes: Bools) -> Truth:
+        """Whether a row's GT is among the best; of rows that a clause refuses nothing is said (true)."""
+        assert self.policy.budget is not None
+        keys, out = gt_keys(part.column("gt_sha256")), np.ones(table.size, np.int8)
+        for number, chosen in self.chosen.items():
+            mine = passes & (table.groups == number)
+            out[mine] = np.isin(keys[mine], chosen)
+        out[passes & np.isnan(_ranks(part, self.policy.budget))] = -1
+        return out
+
+    def _judged(self, part: pa.Table) -> Bools:
+        """Kept rows and those that only a filter dropped; a row dropped before it was ever scored stays dropped."""
+        decisions = part.column("decisions").combine_chunks()
+        judged: Bools = np.ones(part.num_rows, bool)
+        if not self.all_rows:
+            others = pc.not_equal(pc.struct_field(pc.list_flatten(decisions), "stage"), STAGE)
+            judged[pc.list_parent_indices(decisions).filter(others).to_numpy(zero_copy_only=False)] = False
+        complete = np.all([is_valid(part, name) for name in self.policy.scores] or [judged], axis=0)
+        kept = pc.equal(part.column("status"), "kept").to_numpy().astype(bool)
+        judged &= (kept | complete) & is_valid(part, "gt_sha256")
+        return judged
+
+    def _table(self, part: pa.Table) -> Table:
+        columns = {}
+        for name in self.policy.columns:
+            column = part.column(name) if name not in ("decisions", "status") else None
+            if column is None:
+                continue
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+                columns[name] = column.cast(pa.float64()).to_numpy().astype(np.float64)
+            else:
+                columns[name] = np.array(column.to_pylist(), object)
+        return Table(columns, self._groups(part), self.quantiles)
+
+    def _groups(self, part: pa.Table) -> npt.NDArray[np.int64]:
+        encoded = pc.dictionary_encode(part.column("task").combine_chunks(), null_encoding="encode")
+        local = [self.tasks.setdefault(task or "-", len(self.tasks)) for task in encoded.dictionary.to_pylist()]
+        groups: npt.NDArray[np.int64] = np.array(local, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+        return groups
+
+    def _verdict(self, name: str, table: Table, row: int, *, unknown: bool) -> dict[str, Any]:
+        rule = PREFIX + name
+        if name == BUDGET:
+            assert self.policy.budget is not None
+            by = self.policy.budget.by
+            if unknown:
+                return schema.decision(STAGE, rule, "error", f"has no {by} to be ranked by")
+            value = float(table.columns[by][row])
+            text = f"{by} {value:.4g} is not among the best {self.policy.budget.pairs} pairs of its task"
+            return schema.decision(STAGE, rule, "drop", text, value=value)
+        clause = self.policy.clauses[name]
+        if unknown:
+            absent = [one for one in dict.fromkeys(clause.names()) if not _has(table.columns[one][row])]
+            return schema.decision(STAGE, rule, "error", f"has no {', '.join(absent)} to be judged by")
+        said = ", ".join(f"{one} {_shown(table.columns[one][row])}" for one in dict.fromkeys(clause.names()))
+        if not isinstance(clause, Comparison):
+            return schema.decision(STAGE, rule, "drop", f"{said}: not {clause}")
+        found, threshold = _number(clause.left.values(table)[row]), _number(clause.threshold(table)[row])
+        here = f" (in {table.columns['task'][row]}: {threshold:.4g})" if isinstance(clause.right, Quantile) else ""
+        return schema.decision(STAGE, rule, "drop", f"{said}: not {clause}{here}", value=found, threshold=threshold)
+
+
+def _ranks(part: pa.Table, budget: Budget) -> npt.NDArray[np.float64]:
+    """What is high for the best GTs; NaN where it is not known."""
+    values: npt.NDArray[np.float64] = part.column(budget.by).cast(pa.float64()).to_numpy().astype(np.float64)
+    return values * budget.sign
+
+
+def _has(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, float | np.floating) and value == value else None
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
