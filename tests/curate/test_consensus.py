@@ -79,7 +79,7 @@ def test_what_is_not_understood_is_named_with_its_place(text, said):
 
 
 def test_text_is_not_a_number():
-    with pytest.raises(UserError, match="judge.quality is text"):
+    with pytest.raises(UserError, match=r"judge\.quality is text"):
         truth("judge.quality >= 3", judge__quality=["good"])
 
 
