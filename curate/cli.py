@@ -9,6 +9,7 @@ import typer
 
 from curate import display
 from manifests import console
+from manifests.errors import UserError
 
 app = typer.Typer(
     name="curate",
@@ -316,6 +317,14 @@ def filter(
 def identify(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    model: Annotated[str, typer.Option(help="signals: built in, offline; daclip: DA-CLIP's ten labels.")] = "signals",
+    weights: Annotated[
+        str | None, typer.Option(help="DA-CLIP's file, folder or hub id; default: the authors' hub id.")
+    ] = None,
+    fit_clean: Annotated[
+        bool, typer.Option("--fit-clean", help="The GTs are known to be clean: fit daclip.clean on them, once.")
+    ] = False,
+    device: Device = "cpu",
     all_rows: AllRows = False,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
@@ -323,17 +332,35 @@ def identify(
 ) -> None:
     """Identify what is wrong with the GTs: noise, blur, jpeg, haze, low_light, low_resolution. Offline.
 
-    Writes P(type | GT) as degradation.<type>; drops nothing.
+    Writes P(type | GT) as degradation.<type>; drops nothing. DA-CLIP writes daclip.<type>, and daclip.clean once that
+    has been fitted on GTs that are known to be clean.
 
     \b
     Example: curate identify
     Example: curate identify manifest -o judged && curate filter judged --max degradation.noise=0.5
+    Example: curate identify clean --model daclip --weights daclip_ViT-B-32.pt --fit-clean
+    Example: curate identify manifest --model daclip --weights daclip_ViT-B-32.pt --device cuda
     """
-    from curate.identify import identify as run
+    from curate import identify as stage
 
-    display.finished(
-        run(manifest, output, all_rows=all_rows, workers=workers, max_errors=max_errors, dask_address=dask_address)
+    if fit_clean:
+        if model != "daclip":
+            raise UserError("--fit-clean is for --model daclip", exit_code=2)
+        path, count = stage.fit_clean(manifest, weights=weights, device=device)
+        typer.echo(f"{path}: daclip.clean, fitted on {count} GTs")
+        return
+    done = stage.identify(
+        manifest,
+        output,
+        model=model,
+        weights=weights,
+        device=device,
+        all_rows=all_rows,
+        workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
     )
+    display.finished(done)
 
 
 @app.command()
@@ -507,8 +534,6 @@ def diff(
 
 
 def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
-    from manifests.errors import UserError
-
     out: dict[str, str] = {}
     for value in values or ():
         name, equals, text = value.partition("=")
@@ -519,8 +544,6 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
 
 
 def _numbers(values: list[str] | None, option: str) -> dict[str, float]:
-    from manifests.errors import UserError
-
     out: dict[str, float] = {}
     for name, text in _pairs(values, option).items():
         try:

@@ -1,25 +1,31 @@
-"""What is wrong with a GT: P(type | GT) from the built-in signals, by the model in `identifier.py`. Offline."""
+"""What is wrong with a GT: P(type | GT) from the built-in signals, by the model in `identifier.py`; or by DA-CLIP."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from curate import engine, scorers
+from curate import checkpoints, daclip, engine, scorers
 from curate.score import execution_for, measure, params_of, request_for
-from manifests import schema
+from manifests import files, images, schema
+from manifests.ahead import ahead
+from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution")
 COLUMNS = [f"degradation.{name}" for name in TYPES]
+MODELS = ("signals", "daclip")
 
 
 def identify(
     manifest: str = "manifest",
     output: str | None = None,
     *,
+    model: str = "signals",
+    weights: str | None = None,
+    device: str = "cpu",
     all_rows: bool = False,
     workers: int = 0,
     max_errors: str | None = None,
@@ -27,24 +33,62 @@ def identify(
 ) -> Manifest:
     """Add `degradation.<type>` columns, P(type | GT) in [0, 1]; 0.5 is the threshold it is calibrated for.
 
+    model: `signals`, the built-in identifier, or `daclip`: then `daclip.<type>` (ten, their sum is 1) and, where it has
+    been fitted (`fit_clean`), `daclip.clean`. weights: a file, a folder or a hub id of DA-CLIP (the authors' own by
+    default). device: of daclip.
+
     Signals that are missing are measured first, from one decode. Types: noise, blur, jpeg, haze, low_light,
     low_resolution. Nothing is dropped: `curate filter --max degradation.noise=0.5` decides.
     """
     from curate import identifier
 
+    if model not in MODELS:
+        raise UserError(f"unknown model {model!r}; there are {', '.join(MODELS)}", exit_code=2)
+    if model == "signals" and weights is not None:
+        raise UserError("--weights is for --model daclip; the built-in identifier has none", exit_code=2)
     output = output or engine.default_output(manifest, "identify")
     refuse_existing(output)
     source = read(manifest)
     engine.require_rows(source)
-    request = request_for(["signals"], None, "cpu")
+    request = request_for(["signals"], None, "cpu") if model == "signals" else _request(weights, device, workers)
     execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution)
-    parts = map(scores.join, source.parts())
-    tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in parts)
-    stage = stage_entry("identify", VERSION, params_of(request) | {"model": identifier.fingerprint()}, [source])
+    tables: Iterator[pa.Table] = map(scores.join, source.parts())
+    params = params_of(request)
+    if model == "signals":
+        tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in tables)
+        params |= {"model": identifier.fingerprint()}
+    stage = stage_entry("identify", VERSION, params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
+
+
+def fit_clean(manifest: str = "manifest", *, weights: str | None = None, device: str = "cpu") -> tuple[str, int]:
+    """Fit `daclip.clean` on the kept GTs of a manifest that is known to be clean, and store it beside the weights.
+
+    Returns its path and the number of GTs. Raises UserError for fewer than 20.
+    """
+    source = read(manifest)
+    engine.require_rows(source)
+    model = daclip.load(checkpoints.find(weights or daclip.HUB, daclip.FILE), device)
+    places: dict[str, str] = {}
+    for part in source.parts(["gt_sha256", "dataset", "gt_path", "status"]):
+        for row in part.to_pylist():
+            if row["status"] == "kept" and row["gt_sha256"] and row["gt_path"]:
+                places.setdefault(row["gt_sha256"], source.locate(row["dataset"], row["gt_path"]))
+    prepared = list(ahead(lambda place: model.prepare(images.decode(files.read(place)).pixels), list(places.values())))
+    path = daclip.clean_path(model.path)
+    daclip.fit(model.similarities(prepared), model.fingerprint).write(path)
+    daclip.load.cache_clear()
+    checkpoints.fingerprint.cache_clear()
+    return path, len(prepared)
+
+
+def _request(weights: str | None, device: str, workers: int) -> scorers.Request:
+    path = checkpoints.find(weights or daclip.HUB, daclip.FILE)
+    threads = max(1, workers) if device.startswith("cuda") else 1
+    return scorers.Request((scorers.DACLIP,), {scorers.DACLIP: path}, device, threads)
 
 
 def add_probabilities(table: pa.Table, use: list[bool]) -> pa.Table:

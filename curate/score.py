@@ -165,7 +165,8 @@ def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list
 def _measure_unit(unit: Sequence[Target], *, request: scorers.Request) -> pa.Table:
     """A row per target. With several threads, images are decoded while the device works; the scores are the same."""
     loaded = ahead(_load, unit, request.threads, 2 * request.threads) if request.threads > 1 else map(_load, unit)
-    return _table([_measure_one(target, one, request) for target, one in zip(unit, loaded, strict=True)], request)
+    found = scorers.measure_all(loaded, request)
+    return _table([_row(target, one) for target, one in zip(unit, found, strict=True)], request)
 
 
 def _broken(unit: Sequence[Target], reason: str, *, request: scorers.Request) -> pa.Table:
@@ -191,10 +192,10 @@ def _load(target: Target) -> images.Pixels | str:
         return f"{name}: {error}"
 
 
-def _measure_one(target: Target, loaded: images.Pixels | str, request: scorers.Request) -> dict[str, Any]:
-    if isinstance(loaded, str):
-        return {"sha256": target.sha256, "problem": loaded}
-    values, problems = scorers.measure(loaded, request)
+def _row(target: Target, found: tuple[dict[str, float | None], list[str]] | str) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"sha256": target.sha256, "problem": found}
+    values, problems = found
     return {"sha256": target.sha256, **values, "problem": "; ".join(problems) or None}
 
 

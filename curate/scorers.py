@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from curate import checkpoints, daclip
 from manifests import files, images, metrics
 from manifests.errors import UserError
 
 SIGNALS_VERSION = 3
+DACLIP = "daclip"  # among a request's names: the classifier, whose weights are a file
 _PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
 
 
@@ -64,7 +67,13 @@ class Request:
     @property
     def columns(self) -> list[str]:
         """The manifest columns that the scores go to."""
-        return [metrics.column(name) for name in self.names]
+        return [column for name in self.names for column in self._columns(name)]
+
+    def _columns(self, name: str) -> list[str]:
+        if name != DACLIP:
+            return [metrics.column(name)]
+        fitted = os.path.exists(daclip.clean_path(self.weights[name]))
+        return daclip.COLUMNS if fitted else daclip.TYPES
 
     def fingerprints(self) -> dict[str, str]:
         """What made each score: package version, and the hash of a checkpoint given as a file."""
@@ -74,6 +83,10 @@ class Request:
     def _fingerprint(self, name: str, built_in: bool) -> str:
         if built_in:
             return f"signals-{SIGNALS_VERSION}"
+        if name == DACLIP:
+            clean = daclip.clean_path(self.weights[name])
+            fitted = f":clean-{checkpoints.fingerprint(clean)}" if os.path.exists(clean) else ""
+            return f"daclip:{checkpoints.fingerprint(self.weights[name])}{fitted}"
         base = f"pyiqa-{importlib.metadata.version('pyiqa')}"
         return f"{base}:{_weights_hash(self.weights[name])}" if name in self.weights else base
 
@@ -104,6 +117,10 @@ def measure(
         measured = measure_signals(pixels, luma)
     for name in request.names:
         value: float | None
+        if name == DACLIP:
+            model = _daclip(request)
+            values |= _known(model.scores([model.prepare(pixels)])[0], request)
+            continue
         try:
             value = measured[name] if name in signals else _pyiqa(name, request)(pixels)
         except UserError:
@@ -119,6 +136,31 @@ def measure(
     return values, problems
 
 
+def measure_all(
+    loaded: Iterable[images.Pixels | str], request: Request
+) -> list[tuple[dict[str, float | None], list[str]] | str]:
+    """`measure` of many GTs, those models that take batches on all of them at once. A text stands for itself."""
+    out: list[tuple[dict[str, float | None], list[str]] | str] = []
+    single = replace(request, names=tuple(name for name in request.names if name != DACLIP))
+    prepared, places = [], []
+    for one in loaded:
+        if not isinstance(one, str) and DACLIP in request.names:
+            prepared.append(_daclip(request).prepare(one))
+            places.append(len(out))
+        out.append(one if isinstance(one, str) else measure(one, single))
+    for place, found in zip(places, _daclip(request).scores(prepared) if prepared else (), strict=True):
+        out[place][0].update(_known(found, request))  # type: ignore[union-attr]
+    return out
+
+
+def _known(found: Mapping[str, float | None], request: Request) -> dict[str, float | None]:
+    return {name: value for name, value in found.items() if name in request.columns}
+
+
+def _daclip(request: Request) -> daclip.Model:
+    return daclip.load(request.weights[DACLIP], _place(request.device))
+
+
 def check_weights(request: Request) -> None:
     """Raises UserError unless every checkpoint given is a file and for a metric of the request."""
     for path in request.weights.values():
@@ -131,7 +173,9 @@ def load(request: Request) -> None:
     """Load every model of the request now, so that a missing one is said before any work. Raises UserError."""
     check_weights(request)
     for name in request.names:
-        if name not in signal_metrics():
+        if name == DACLIP:
+            _daclip(request)
+        elif name not in signal_metrics():
             _pyiqa(name, request)
 
 
@@ -142,6 +186,8 @@ def _pyiqa(name: str, request: Request) -> Callable[[images.Pixels], float]:
 
     place = _place(request.device)
     try:
+        if name in request.weights:
+            checkpoints.read(request.weights[name])  # pyiqa itself would run what a pickle asks for
         with _quiet():
             import pyiqa
 

@@ -1,0 +1,76 @@
+"""Files of weights: found, named by their hash, and read without running what is in them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from functools import lru_cache
+from typing import Any
+
+from manifests.errors import UserError
+
+
+@lru_cache
+def fingerprint(path: str) -> str:
+    """The first 16 hex digits of a file's SHA-256. Raises UserError when it cannot be read."""
+    import hashlib
+
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path}: weights cannot be read ({error.strerror})") from None
+
+
+def read(path: str) -> dict[str, Any]:
+    """What a .safetensors, .pt or .pth file holds. Raises UserError for one that is damaged or would run code.
+
+    Pickles are read with torch's `weights_only`: tensors and plain containers, nothing that has to be called.
+    """
+    import torch
+
+    fingerprint(path)  # a missing file is said first
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())
+        named = reason.split("GLOBAL ")[-1].split(" was not")[0] if "GLOBAL " in reason else "an object of its own"
+        raise UserError(
+            f"{path}: refused: reading it would run code ({named[:80]}); only files of plain tensors are loaded"
+        ) from None
+    except Exception as error:  # torch and safetensors have many names for a damaged file
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a file of weights that can be read ({reason})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def find(given: str, name: str) -> str:
+    """The weights that `given` means: a file, a folder with `name` in it, or a hub id that is fetched (OWNER/MODEL).
+
+    Raises UserError with what was looked for where.
+    """
+    if os.path.isfile(given):
+        return given
+    if os.path.isdir(given):
+        path = os.path.join(given, name)
+        if not os.path.isfile(path):
+            raise UserError(f"{given}: has no {name} in it; name the file itself")
+        return path
+    if given.count("/") != 1 or given.startswith((".", "/", "~")):
+        raise UserError(f"{given}: no such file of weights")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return str(hf_hub_download(given, name))
+    except Exception as error:  # no network, no such repository, no such file
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(
+            f"{given}: {name} could not be fetched from the hub ({reason}); fetch it elsewhere and give the file with "
+            "--weights, or use the built-in identifier (--model signals), which needs none"
+        ) from None
