@@ -1,32 +1,74 @@
-"""Caption the GTs; who made a caption stands beside it in `caption_model`."""
+"""Caption the images; who made a caption, of which prompt and seed, stands beside it."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
-from curate import captioners, engine
-from manifests import schema
+from curate import caption_text, captioners, engine, vlm
+from curate.score import Target, load_pixels
+from manifests import files, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
-VERSION = 1
+VERSION = 2
+LLAVA = "llava"  # the captioner that asks a vision-language model
+PROMPT = "Describe this image and its style in a very detailed manner."  # of SUPIR, FaithDiff and FoundIR-v2
+SIDES = {"gt": ("gt",), "lq": ("lq",), "both": ("gt", "lq")}
+UNIT, HEAT = 16, 0.7  # images in a unit; temperature of a second try
+FACTS = {
+    "caption": pa.string(),
+    "caption_model": pa.string(),
+    "caption_prompt": pa.string(),
+    "caption_seed": pa.int64(),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked, and what becomes of the answer. opening, sentences: see `caption_text.trim`."""
+
+    settings: vlm.Settings
+    prompt: str = PROMPT
+    opening: int = caption_text.OPENING
+    sentences: int = caption_text.SENTENCES
+    seed: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of the prompt and of all else that a caption depends on beside model and seed."""
+        heat, length = self.settings.temperature, self.settings.max_tokens
+        return files.digest([self.prompt, self.opening, self.sentences, heat, length])[:12]
 
 
 def names() -> list[str]:
     """Names of the captioners."""
-    return sorted(module.name for module in pkgutil.iter_modules(captioners.__path__))
+    return sorted([LLAVA, *(module.name for module in pkgutil.iter_modules(captioners.__path__))])
 
 
 def caption(
-    manifest: str = "manifest", output: str | None = None, *, captioner: str = "signals", all_rows: bool = False
+    manifest: str = "manifest",
+    output: str | None = None,
+    *,
+    captioner: str = "signals",
+    task: Task | None = None,
+    on: str = "gt",
+    all_rows: bool = False,
+    max_errors: str | None = None,
 ) -> Manifest:
-    """Set `caption` and `caption_model` of the kept rows that have what the captioner needs.
+    """Set `caption` and `caption_model` of the kept rows.
 
-    `signals` writes a sentence from measured columns (run `curate score` first). Raises UserError for a captioner that
-    is not there and for columns that are missing; rows without those values keep a null caption.
+    `signals` writes a sentence from measured columns (run `curate score` first); rows without those values keep a null
+    caption. `llava` asks the vision-language model of `task`, once for each distinct image, and adds `caption_prompt`
+    and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not English or
+    repeats itself is asked for once more with another seed, and is then an error. Raises UserError for a captioner or
+    model that is not there and for columns that are missing.
     """
     output = output or engine.default_output(manifest, "caption")
     refuse_existing(output)
@@ -34,9 +76,23 @@ def caption(
         raise UserError(f"unknown captioner {captioner!r}; this version has {', '.join(names())}", exit_code=2)
     source = read(manifest)
     engine.require_rows(source)
+    if captioner != LLAVA:
+        return _from_columns(source, output, captioner, all_rows)
+    if task is None:
+        raise UserError(
+            "--captioner llava needs a model: --model FOLDER-OR-HUB-ID (such as llava-hf/llava-1.5-7b-hf), or "
+            "--endpoint URL with --model NAME; --captioner signals needs none",
+            exit_code=2,
+        )
+    if on not in SIDES:
+        raise UserError(f"--on {on}: choose {', '.join(SIDES)}", exit_code=2)
+    return _from_model(source, output, task, SIDES[on], all_rows, max_errors)
+
+
+def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool) -> Manifest:
     maker = importlib.import_module(f"curate.captioners.{captioner}")
     if missing := [name for name in maker.NEEDS if name not in source.column_names]:
-        raise UserError(f"{manifest}: has no column {missing[0]!r}; run 'curate score {manifest}' first")
+        raise UserError(f"{source.path}: has no column {missing[0]!r}; run 'curate score {source.path}' first")
     table = source.table()
     for name in ("caption", "caption_model"):
         if name not in table.column_names:
@@ -50,3 +106,112 @@ def caption(
     table = schema.set_column(table, "caption_model", models, pa.string())
     stage = stage_entry("caption", VERSION, {"captioner": captioner, "model": maker.MODEL}, [source])
     return write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=table.num_rows)
+
+
+def _from_model(
+    source: Manifest, output: str, task: Task, sides: Sequence[str], all_rows: bool, max_errors: str | None
+) -> Manifest:
+    model = vlm.load(task.settings).name  # here, so that a model that cannot be had is said before any work
+    targets = _targets(source, sides, all_rows)
+    units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
+    said = {"captioner": LLAVA, "model": model, "prompt": task.prompt, "opening": task.opening, "seed": task.seed}
+    said |= {"sentences": task.sentences, "max_tokens": task.settings.max_tokens, "on": list(sides)}
+    said |= {"temperature": task.settings.temperature}
+    results = engine.run_units(
+        engine.work_folder(output),
+        units,
+        partial(_ask, task=task),
+        fingerprint=files.digest(["caption", VERSION, source.fingerprint, said, [one.sha256 for one in targets]]),
+        label="caption",
+        execution=engine.Execution(0, None, max_errors),
+        broken=_broken,
+        sizes=[len(unit) for unit in units],
+    )
+    found = {row["sha256"]: row for result in results for row in result.to_pylist()}
+    tables = (_entered(part, found, sides, model, task, all_rows) for part in source.parts())
+    stage = stage_entry("caption", VERSION, said, [source])
+    done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
+    engine.clean(engine.work_folder(output))
+    return done
+
+
+def _targets(source: Manifest, sides: Sequence[str], all_rows: bool) -> list[Target]:
+    """The distinct images to be captioned, in manifest order."""
+    out: dict[str, Target] = {}
+    columns = ["dataset", "status", *(name for side in sides for name in _named(side))]
+    for part in source.parts(columns):
+        for use, row in zip(engine.chosen(part, all_rows), part.to_pylist(), strict=True):
+            for side in sides if use else ():
+                sha, path = (row[name] for name in _named(side))
+                if sha and path:
+                    out.setdefault(sha, Target(sha, source.locate(row["dataset"], path)))
+    return list(out.values())
+
+
+def _named(side: str) -> tuple[str, str]:
+    """The columns with an image's content hash and its path."""
+    return ("gt_sha256", "gt_path") if side == "gt" else ("lq.sha256", "lq_path")
+
+
+def _ask(unit: Sequence[Target], *, task: Task) -> pa.Table:
+    """A row per image: its caption and seed, or what is wrong."""
+    model = vlm.load(task.settings)
+    loaded = [load_pixels(target) for target in unit]
+    rows: list[dict[str, Any]] = [
+        {"sha256": target.sha256, "problem": one if isinstance(one, str) else None}
+        for target, one in zip(unit, loaded, strict=True)
+    ]
+    wanted = [place for place, one in enumerate(loaded) if not isinstance(one, str)]
+    for again in (False, True):
+        if not wanted:
+            break
+        heat = max(task.settings.temperature, HEAT) if again else None
+        seed = task.seed + again
+        texts = model.ask([loaded[place] for place in wanted], task.prompt, seed=seed, temperature=heat)  # type: ignore[misc]
+        for place, text in zip(wanted, texts, strict=True):
+            trimmed = caption_text.trim(text, opening=task.opening, sentences=task.sentences)
+            rows[place] |= {"caption": trimmed, "seed": seed, "problem": caption_text.problem(trimmed)}
+        wanted = [place for place in wanted if rows[place]["problem"]]
+    return _table(rows)
+
+
+def _broken(unit: Sequence[Target], reason: str) -> pa.Table:
+    return _table([{"sha256": target.sha256, "problem": reason} for target in unit])
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    kinds = {"sha256": pa.string(), "caption": pa.string(), "seed": pa.int64(), "problem": pa.string()}
+    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
+
+
+def _entered(
+    part: pa.Table, found: Mapping[str, Mapping[str, Any]], sides: Sequence[str], model: str, task: Task, all_rows: bool
+) -> pa.Table:
+    """A part with its captions; an image without a good one is an error of its row."""
+    use = engine.chosen(part, all_rows)
+    decisions = part.column("decisions").to_pylist()
+    for side in sides:
+        prefix = "" if side == "gt" else "lq."
+        shas = part.column(_named(side)[0]).to_pylist()
+        rows = [found.get(sha) if one and sha else None for one, sha in zip(use, shas, strict=True)]
+        given = [row if row and not row["problem"] else None for row in rows]
+        for name, kind in FACTS.items():
+            column = prefix + name
+            old = part.column(column).to_pylist() if column in part.column_names else [None] * part.num_rows
+            new = [_fact(name, row, model, task) if row else before for row, before in zip(given, old, strict=True)]
+            part = schema.set_column(part, column, new, kind)
+        decisions = [
+            before if row is None else schema.decide(before, "caption", [side], _problem(side, row))
+            for row, before in zip(rows, decisions, strict=True)
+        ]
+    return schema.conform(schema.set_column(part, "decisions", decisions, schema.CORE["decisions"]))
+
+
+def _fact(name: str, row: Mapping[str, Any], model: str, task: Task) -> Any:
+    same = {"caption_model": model, "caption_prompt": task.fingerprint}
+    return same[name] if name in same else row[name.removeprefix("caption_")]
+
+
+def _problem(side: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if row["problem"]:
+        yield schema.decision("caption", side, "error", row["problem"])

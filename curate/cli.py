@@ -367,18 +367,49 @@ def identify(
 def caption(
     manifest: ManifestPath = "manifest",
     output: Output = None,
-    captioner: Annotated[str, typer.Option(help="signals: a sentence from measured attributes.")] = "signals",
+    captioner: Annotated[
+        str | None, typer.Option(help="signals: measured attributes; llava: a model. [llava with --model]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a LLaVA; or the endpoint's name of it.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")] = None,
+    on: Annotated[str, typer.Option(help="gt, lq or both.")] = "gt",
+    prompt: Annotated[str | None, typer.Option(help="What is asked. [SUPIR's: describe it in detail]")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest words.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of words that are drawn.")] = 0,
+    opening: Annotated[int, typer.Option(min=0, help="Words dropped at the start: 'The image shows'.")] = 3,
+    sentences: Annotated[int, typer.Option(min=0, help="Sentences kept; 0: all.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")] = 8,
+    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")] = 8,
+    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")] = 0,
+    device: Device = "cpu",
     all_rows: AllRows = False,
+    max_errors: MaxErrors = None,
 ) -> None:
-    """Caption the GTs; the caption's maker stands in caption_model.
+    """Caption the images; model, prompt and seed of a caption stand beside it.
 
     \b
     Example: curate caption
-    Example: curate caption manifest --captioner signals -o captioned
+    Example: curate caption manifest --model llava-hf/llava-1.5-7b-hf --device cuda -o captioned
+    Example: curate caption manifest --endpoint http://localhost:8000/v1 --model llava --on both
     """
-    from curate.caption import caption as run
+    from curate import caption as stage
+    from curate import vlm
 
-    display.finished(run(manifest, output, captioner=captioner, all_rows=all_rows))
+    task = None
+    if model is not None:
+        settings = vlm.Settings(
+            model, endpoint, device=device, max_tokens=max_tokens, temperature=temperature, batch=batch,
+            parallel=parallel, per_minute=per_minute,
+        )  # fmt: skip
+        task = stage.Task(settings, prompt or stage.PROMPT, opening, sentences, seed)
+    elif endpoint is not None:
+        raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
+    name = captioner or ("signals" if task is None else stage.LLAVA)
+    done = stage.caption(manifest, output, captioner=name, task=task, on=on, all_rows=all_rows, max_errors=max_errors)
+    display.finished(done)
 
 
 @app.command()

@@ -164,7 +164,11 @@ def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list
 
 def _measure_unit(unit: Sequence[Target], *, request: scorers.Request) -> pa.Table:
     """A row per target. With several threads, images are decoded while the device works; the scores are the same."""
-    loaded = ahead(_load, unit, request.threads, 2 * request.threads) if request.threads > 1 else map(_load, unit)
+    loaded = (
+        ahead(load_pixels, unit, request.threads, 2 * request.threads)
+        if request.threads > 1
+        else map(load_pixels, unit)
+    )
     found = scorers.measure_all(loaded, request)
     return _table([_row(target, one) for target, one in zip(unit, found, strict=True)], request)
 
@@ -178,7 +182,7 @@ def _table(rows: Sequence[Mapping[str, Any]], request: scorers.Request) -> pa.Ta
     return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 
 
-def _load(target: Target) -> images.Pixels | str:
+def load_pixels(target: Target) -> images.Pixels | str:
     """The pixels of a GT, or why they cannot be had."""
     name = target.url.rsplit("/", 1)[-1]
     try:

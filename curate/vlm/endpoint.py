@@ -1,0 +1,97 @@
+"""A model behind an OpenAI-compatible endpoint: requests side by side, tried again, no more of them than is allowed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from curate.vlm import Settings
+from manifests import images
+from manifests.errors import UserError
+
+TRIES, PAUSE = 5, 1.0  # of a request that is refused or lost; seconds, doubled each time
+AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
+
+
+class Endpoint:
+    """The chat endpoint of vLLM, SGLang, llama.cpp and the like."""
+
+    def __init__(self, settings: Settings) -> None:
+        import httpx
+
+        self.settings, self.name = settings, settings.model
+        self._limit = _Limit(settings.per_minute)
+        key = os.environ.get(settings.key)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(timeout=settings.timeout, headers=headers)
+        self._url = f"{(settings.endpoint or '').rstrip('/')}/chat/completions"
+
+    def ask(
+        self, pictures: Sequence[images.Pixels], prompt: str, *, seed: int, temperature: float | None = None
+    ) -> list[str]:
+        """See `vlm.Model`. Raises UserError when the endpoint refuses, or does not answer for a minute or so."""
+        heat = self.settings.temperature if temperature is None else temperature
+        with ThreadPoolExecutor(self.settings.parallel) as pool:
+            return list(pool.map(lambda one: self._one(one, prompt, seed, heat), pictures))
+
+    def _one(self, picture: images.Pixels, prompt: str, seed: int, heat: float) -> str:
+        data = base64.b64encode(images.encode_png(images.to_8_bit(picture))).decode()
+        content = [
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+            {"type": "text", "text": prompt},
+        ]
+        body = {
+            "model": self.settings.model, "messages": [{"role": "user", "content": content}],
+            "max_tokens": self.settings.max_tokens, "temperature": heat, "seed": seed,
+        }  # fmt: skip
+        answer = self._post(body)
+        try:
+            return str(answer["choices"][0]["message"]["content"] or "").strip()
+        except (KeyError, IndexError, TypeError):
+            raise UserError(f"{self._url}: its answer is none of a chat endpoint ({str(answer)[:120]})") from None
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        import httpx
+
+        reason = ""
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(PAUSE * 2 ** (attempt - 1) * (1 + random.random() / 4))
+            self._limit.wait()
+            try:
+                answer = self._client.post(self._url, json=body)
+            except httpx.HTTPError as error:
+                reason = str(error) or type(error).__name__
+                continue
+            if answer.status_code == 200:
+                return answer.json()
+            reason = f"{answer.status_code} {' '.join(answer.text.split())[:120]}"
+            if answer.status_code not in AGAIN:
+                break
+        raise UserError(
+            f"{self._url}: does not answer as it should ({reason}); what is finished is kept, run the command again"
+        )
+
+
+class _Limit:
+    """At most so many requests a minute, evenly spread, over all threads; 0: as many as there are."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._apart = 60.0 / per_minute if per_minute else 0.0
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Return when the next request may go."""
+        if not self._apart:
+            return
+        with self._lock:
+            start = max(time.monotonic(), self._next)
+            self._next = start + self._apart
+        time.sleep(max(start - time.monotonic(), 0.0))

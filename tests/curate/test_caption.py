@@ -1,0 +1,262 @@
+"""Captions: what is done to a text, a tiny LLaVA through the code that loads real ones, an endpoint on loopback."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from curate import caption as stage
+from curate import caption_text, vlm
+from curate.cli import app
+from curate.vlm import endpoint as endpoint_
+from manifests.errors import UserError
+from tests.curate.test_shard import row_of, write
+
+LONG = "The image features a red barn in a green field. The sky is clear and blue. A dog sleeps. It is 3.5 m long."
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        (LONG, {}, "A red barn in a green field. The sky is clear and blue."),
+        (LONG, {"sentences": 0, "opening": 0}, LONG),
+        (LONG, {"sentences": 1}, "A red barn in a green field."),
+        ("A barn.", {}, "A barn."),
+        ("", {}, ""),
+        ("  \n ", {}, ""),
+        ("One", {}, "One"),
+        ("One two three", {}, "One two three"),
+        ("It shows this. And that. And more.", {}, "It shows this. And that."),
+        ("the image shows a barn at 3.5 m. it is old.", {}, "A barn at 3.5 m. it is old."),
+        ("no end here at all today", {}, "At all today"),
+    ],
+)
+def test_captions_are_trimmed_as_the_release_does_and_short_ones_survive(text, options, expected):
+    assert caption_text.trim(text, **options) == expected
+
+
+@given(st.text(max_size=60), st.integers(0, 5), st.integers(0, 3))
+def test_no_caption_is_too_short(text, opening, sentences):
+    out = caption_text.trim(text, opening=opening, sentences=sentences)
+    assert bool(out) == bool(text.split())
+
+
+def test_degenerate_captions_are_noticed():
+    assert caption_text.problem(caption_text.trim(LONG)) is None
+    assert caption_text.problem("") == "the caption is empty"
+    assert caption_text.problem("...") == "the caption is empty"
+    assert "English" in caption_text.problem("这是一张红色谷仓的照片")
+    assert "repeats" in caption_text.problem("a barn and a barn and a barn and a barn and a barn and a barn")
+    assert "repeats" in caption_text.problem("red " * 20)
+    assert caption_text.problem("A café in Zürich, with naïve paintings on white walls.") is None
+
+
+@pytest.fixture
+def pairs(photographs, save, tmp_path):
+    """Six pairs, three distinct GTs; sizes differ."""
+    rows = []
+    pictures = list(photographs.values())
+    for k in range(6):
+        gt = save(f"data/gt{k % 3}.png", np.ascontiguousarray(pictures[k % 3][: 64 + 16 * (k % 2) * 0, : 80 - k % 3]))
+        lq = save(f"data/lq{k}.png", np.ascontiguousarray(pictures[k % 3][:64, : 80 - k % 3] // (2 + k)))
+        rows.append(row_of(tmp_path / "data", "denoise", lq, gt))
+    return write(tmp_path / "m", rows, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def tiny_llava(tmp_path_factory):
+    """LLaVA's architecture with 32 channels, and a tokenizer trained here."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )  # fmt: skip
+
+    folder = str(tmp_path_factory.mktemp("llava") / "tiny-llava")
+    raw = Tokenizer(models.BPE(unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+    raw.train_from_iterator(
+        [LONG, stage.PROMPT, "USER ASSISTANT"] * 3, trainers.BpeTrainer(vocab_size=300, special_tokens=special)
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    size = {"height": 28, "width": 28}
+    pictures = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
+    template = (
+        "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}"
+        "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} ASSISTANT:"
+    )
+    LlavaProcessor(
+        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default", chat_template=template,
+        num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**shape, image_size=28, patch_size=14)
+    words = LlamaConfig(**shape, vocab_size=len(tokenizer), max_position_embeddings=512, pad_token_id=3)
+    config = LlavaConfig(
+        vision_config=vision, text_config=words, image_token_index=tokenizer.convert_tokens_to_ids("<image>")
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_local_model_answers_in_batches_as_one_by_one(tiny_llava, photographs):
+    model = vlm.load(vlm.Settings(tiny_llava, max_tokens=12, batch=4))
+    pictures = [pixels[:64, : 64 + 8 * (k % 2)] for k, pixels in enumerate(list(photographs.values()) * 2)]
+    together = model.ask(pictures, stage.PROMPT, seed=0)
+    assert together == [model.ask([one], stage.PROMPT, seed=0)[0] for one in pictures]
+    assert model.name == "tiny-llava" and any(together)
+    drawn = model.ask(pictures, stage.PROMPT, seed=3, temperature=1.0)
+    assert drawn == model.ask(pictures[::-1], stage.PROMPT, seed=3, temperature=1.0)[::-1]  # whatever stands beside it
+    assert drawn != model.ask(pictures, stage.PROMPT, seed=4, temperature=1.0)
+
+
+def test_memory_that_is_short_halves_the_batch(tiny_llava, photographs, monkeypatch):
+    import torch
+
+    model = vlm.load(vlm.Settings(tiny_llava, max_tokens=5, batch=8))
+    pictures = [pixels[:64, :64] for pixels in list(photographs.values())[:3] * 2]
+    expected, whole = model.ask(pictures, "Say it.", seed=0), model._generate
+
+    def short(some, *rest):
+        if len(some) > 2:
+            raise torch.cuda.OutOfMemoryError
+        return whole(some, *rest)
+
+    monkeypatch.setattr(model, "_generate", short)
+    assert model.ask(pictures, "Say it.", seed=0) == expected
+
+
+def test_a_model_that_cannot_be_had_is_one_line(tmp_path, pairs):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"could not be loaded .* --captioner signals"):
+        vlm.load(vlm.Settings(str(tmp_path / "empty")))
+    with pytest.raises(UserError, match="needs a model: --model"):
+        stage.caption(pairs, str(tmp_path / "out"), captioner="llava")
+    with pytest.raises(UserError, match="choose gt, lq, both"):
+        stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=stage.Task(vlm.Settings("x")), on="all")
+    shown = CliRunner().invoke(app, ["caption", pairs, "--endpoint", "http://localhost:1/v1"])
+    assert isinstance(shown.exception, UserError) and "needs --model" in str(shown.exception)
+
+
+class Server:
+    """An OpenAI-compatible endpoint; `answer(number, body)` gives status and text of each request."""
+
+    def __init__(self, answer):
+        self.bodies, lock = [], threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler):  # noqa: N805
+                body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+                with lock:
+                    self.bodies.append(body)
+                    number = len(self.bodies)
+                status, text = answer(number, body)
+                content = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+                handler.send_response(status)
+                handler.send_header("Content-Length", str(len(content)))
+                handler.end_headers()
+                handler.wfile.write(content)
+
+            def log_message(handler, *_):  # noqa: N805
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _task(server, **options):
+    return stage.Task(vlm.Settings("some-llava", server.url, **options))
+
+
+def test_captions_of_both_sides_with_what_made_them(pairs, tmp_path):
+    with Server(lambda number, body: (200, LONG.replace("barn", f"barn {body['seed']}"))) as server:
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server), on="both")
+        assert len(server.bodies) == 9  # three GTs and six LQs, each once
+        body = server.bodies[0]
+        (message,) = body["messages"]
+        assert message["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+        assert message["content"][1]["text"] == stage.PROMPT and body["temperature"] == 0
+    for row in done.table().to_pylist():
+        assert row["caption"] == row["lq.caption"] == "A red barn 0 in a green field. The sky is clear and blue."
+        assert (row["caption_model"], row["caption_seed"]) == ("some-llava", 0)
+        assert row["caption_prompt"] == _task(server).fingerprint and len(row["caption_prompt"]) == 12
+    assert done.stages[-1]["params"]["prompt"] == stage.PROMPT and server.url not in json.dumps(done.info)
+
+
+def test_a_bad_caption_is_asked_for_once_more_and_then_an_error(pairs, tmp_path):
+    def answer(number, body):
+        size = len(body["messages"][0]["content"][0]["image_url"]["url"])
+        sizes.add(size)
+        if size == min(sizes) and body["seed"] == 0:
+            return 200, "red " * 30
+        return 200, "" if size == max(sizes) else LONG
+
+    sizes = set()
+    with Server(answer) as server:  # learn the sizes first
+        stage.caption(pairs, str(tmp_path / "first"), captioner="llava", task=_task(server, parallel=1))
+        server.bodies.clear()
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server, parallel=1))
+        again = [body for body in server.bodies if body["seed"] == 1]
+        assert len(again) == 2 and all(body["temperature"] == stage.HEAT for body in again)
+    rows = done.table().to_pylist()
+    seeds = sorted(row["caption_seed"] for row in rows if row["caption"])
+    assert seeds == [0, 0, 1, 1] and done.rows["error"] == 2
+    (said,) = {row["decisions"][0]["text"] for row in rows if row["status"] == "error"}
+    assert said == "the caption is empty"
+
+
+def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_named(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint_, "PAUSE", 0.01)
+    with Server(lambda number, body: (503 if number % 3 == 1 else 200, LONG)) as server:
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server))
+        assert done.rows["kept"] == 6 and len(server.bodies) >= 4
+    with Server(lambda number, body: (401, "no key")) as server:
+        with pytest.raises(UserError, match="401"):
+            stage.caption(pairs, str(tmp_path / "refused"), captioner="llava", task=_task(server))
+        assert len(server.bodies) <= 8
+    with pytest.raises(UserError, match="does not answer as it should"):
+        stage.caption(pairs, str(tmp_path / "gone"), captioner="llava", task=_task(server))
+    with Server(lambda number, body: (200, LONG)) as server:  # the same command goes on where it was
+        again = stage.Task(vlm.Settings("some-llava", server.url))
+        assert stage.caption(pairs, str(tmp_path / "gone"), captioner="llava", task=again).rows["kept"] == 6
+
+
+def test_requests_are_spread_over_the_minute():
+    import time
+
+    limit = endpoint_._Limit(1200)
+    began = time.monotonic()
+    for _ in range(5):
+        limit.wait()
+    assert time.monotonic() - began >= 4 * 0.05 - 0.01
+
+
+def test_the_command_captions_with_a_tiny_model(pairs, tiny_llava, tmp_path):
+    out = str(tmp_path / "out")
+    options = ["--model", tiny_llava, "--max-tokens", "6", "--opening", "0", "--sentences", "0", "-o", out]
+    shown = CliRunner().invoke(app, ["caption", pairs, *options])
+    assert shown.exit_code == 0, shown.output
+    assert "denoise" in shown.output
