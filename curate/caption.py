@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import caption_text, captioners, engine, vlm
+from curate import caption_text, captioners, engine, pictures, vlm
 from curate.score import Target, load_pixels
 from manifests import files, schema
 from manifests.errors import UserError
@@ -20,7 +20,6 @@ from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 VERSION = 2
 LLAVA = "llava"  # the captioner that asks a vision-language model
 PROMPT = "Describe this image and its style in a very detailed manner."  # of SUPIR, FaithDiff and FoundIR-v2
-SIDES = {"gt": ("gt",), "lq": ("lq",), "both": ("gt", "lq")}
 UNIT, HEAT = 16, 0.7  # images in a unit; temperature of a second try
 FACTS = {
     "caption": pa.string(),
@@ -84,9 +83,9 @@ def caption(
             "--endpoint URL with --model NAME; --captioner signals needs none",
             exit_code=2,
         )
-    if on not in SIDES:
-        raise UserError(f"--on {on}: choose {', '.join(SIDES)}", exit_code=2)
-    return _from_model(source, output, task, SIDES[on], all_rows, max_errors)
+    if on not in pictures.SIDES:
+        raise UserError(f"--on {on}: choose {', '.join(pictures.SIDES)}", exit_code=2)
+    return _from_model(source, output, task, pictures.SIDES[on], all_rows, max_errors)
 
 
 def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool) -> Manifest:
@@ -112,7 +111,7 @@ def _from_model(
     source: Manifest, output: str, task: Task, sides: Sequence[str], all_rows: bool, max_errors: str | None
 ) -> Manifest:
     model = vlm.load(task.settings).name  # here, so that a model that cannot be had is said before any work
-    targets = _targets(source, sides, all_rows)
+    targets = pictures.targets(source, sides, all_rows=all_rows)
     units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
     said = {"captioner": LLAVA, "model": model, "prompt": task.prompt, "opening": task.opening, "seed": task.seed}
     said |= {"sentences": task.sentences, "max_tokens": task.settings.max_tokens, "on": list(sides)}
@@ -133,24 +132,6 @@ def _from_model(
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
-
-
-def _targets(source: Manifest, sides: Sequence[str], all_rows: bool) -> list[Target]:
-    """The distinct images to be captioned, in manifest order."""
-    out: dict[str, Target] = {}
-    columns = ["dataset", "status", *(name for side in sides for name in _named(side))]
-    for part in source.parts(columns):
-        for use, row in zip(engine.chosen(part, all_rows), part.to_pylist(), strict=True):
-            for side in sides if use else ():
-                sha, path = (row[name] for name in _named(side))
-                if sha and path:
-                    out.setdefault(sha, Target(sha, source.locate(row["dataset"], path)))
-    return list(out.values())
-
-
-def _named(side: str) -> tuple[str, str]:
-    """The columns with an image's content hash and its path."""
-    return ("gt_sha256", "gt_path") if side == "gt" else ("lq.sha256", "lq_path")
 
 
 def _ask(unit: Sequence[Target], *, task: Task) -> pa.Table:
@@ -192,7 +173,7 @@ def _entered(
     decisions = part.column("decisions").to_pylist()
     for side in sides:
         prefix = "" if side == "gt" else "lq."
-        shas = part.column(_named(side)[0]).to_pylist()
+        shas = part.column(pictures.named(side)[0]).to_pylist()
         rows = [found.get(sha) if one and sha else None for one, sha in zip(use, shas, strict=True)]
         given = [row if row and not row["problem"] else None for row in rows]
         for name, kind in FACTS.items():

@@ -413,6 +413,45 @@ def caption(
 
 
 @app.command()
+def judge(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub id of a model; or its name at --endpoint.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")] = None,
+    answers: Annotated[str | None, typer.Option(help="Answers that DepictQA's infer.py wrote.")] = None,
+    export: Annotated[str | None, typer.Option(help="Write DepictQA's tasks to this file, and no more.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")] = 8,
+    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")] = 8,
+    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")] = 0,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    max_errors: MaxErrors = None,
+) -> None:
+    """Ask a judge which distortions a GT has and how good it is; drops nothing, `curate filter --policy` decides.
+
+    \b
+    Example: curate judge manifest --endpoint http://localhost:8000/v1 --model qwen-vl
+    Example: curate judge manifest --model llava-hf/llava-onevision-qwen2-7b-ov-hf --device cuda
+    Example: curate judge manifest --export tasks.json
+    Example: curate judge manifest --answers answers.jsonl
+    """
+    from curate import judge as stage
+    from curate import vlm
+
+    if export is not None:
+        typer.echo(f"{export}: {stage.export(manifest, export, all_rows=all_rows)} questions")
+        return
+    if endpoint is not None and model is None:
+        raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
+    settings = None if model is None else vlm.Settings(
+        model, endpoint, device=device, max_tokens=max_tokens, batch=batch, parallel=parallel, per_minute=per_minute
+    )  # fmt: skip
+    done = stage.judge(manifest, output, settings=settings, answers=answers, all_rows=all_rows, max_errors=max_errors)
+    display.finished(done)
+
+
+@app.command()
 def split(
     manifest: ManifestPath = "manifest",
     output: Output = None,

@@ -1,0 +1,264 @@
+"""Ask a judge about every GT, as DepictQA is asked (You et al., arXiv 2405.18842): which distortions, what quality.
+
+Three ways to an answer: a model in this process, an OpenAI-compatible endpoint, or DepictQA itself in an environment of
+its own: `export` writes its task file, `judge(answers=...)` reads what its infer.py wrote. An answer that says nothing
+that is known is `parse_error`: a state, never a verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from curate import engine, pictures, vlm
+from curate.score import Target, load_pixels
+from manifests import files, schema
+from manifests.errors import UserError
+from manifests.table import Manifest, read, refuse_existing, stage_entry, write
+
+VERSION = 1
+UNIT = 16  # images
+OK, PARSE_ERROR = "ok", "parse_error"
+COLUMNS = ("judge.distortion", "judge.quality", "judge.state", "judge.text", "judge.model", "judge.prompt")
+QUALITIES = ("excellent", "good", "fair", "poor", "bad")
+
+
+def _levels(what: str) -> dict[str, str]:
+    """Patterns of `what` being too high and too low."""
+    high = "high|strong|strengthen|strengthened|increased?|excessive|over"
+    low = "low|weak|weaken|weakened|reduced|decreased?|insufficient|lack"
+    return {
+        f"{what} too {word}": rf"(too )?({some})[- ]?(of )?{what[:-3]}\w*|{what[:-3]}\w*( is| being)?( too)? ({some})"
+        for word, some in (("high", high), ("low", low))
+    }
+
+
+DISTORTIONS = {
+    "noise": r"nois[ey]\w*|grain\w*",
+    "blur": r"blur\w*|out of focus|defocus\w*",
+    "compression": r"compress\w*|jpe?g\w*|block(ing|y|iness)\w*",
+    "oversharpening": r"over-?\s?sharpen\w*|too sharp",
+    "pixelation": r"pixel\w*|mosaic\w*",
+    "color quantization": r"quanti[sz]\w*|banding|posteri[sz]\w*",
+    **_levels("saturation"),
+    **_levels("contrast"),
+    "brightness too high": r"too bright|brighten\w*|over-?\s?expos\w*|(high|excessive|increased) brightness"
+    r"|brightness( is| being)?( too)? (high|increased|excessive)",
+    "brightness too low": r"too dark|dark\w*|under-?\s?expos\w*|(low|insufficient|reduced) brightness"
+    r"|brightness( is| being)?( too)? (low|reduced|insufficient)",
+    "none": r"none|nothing|no (apparent |visible |obvious |noticeable |significant )?(distortions?|degradations?)",
+}
+DENIED = re.compile(r"\b(no|not|without|free of|isn't)\s+(\w+\s+)?$")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, and what its answer is taken for: None when it says nothing that is known."""
+
+    prompt: str
+    parse: Callable[[str], str | None]
+
+
+def distortions(answer: str) -> str | None:
+    """The labels that an answer names, in the order of `DISTORTIONS`, with commas; None for none of them.
+
+    >>> distortions("The image is blurry and has JPEG artifacts.")
+    'blur, compression'
+    """
+    said = " ".join(answer.lower().split())
+    found = []
+    for label, pattern in DISTORTIONS.items():
+        places = [one.start() for one in re.finditer(rf"\b(?:{pattern})\b", said)]
+        if any(label == "none" or not DENIED.search(said[:place]) for place in places):
+            found.append(label)
+    if "none" in found:
+        return "none" if len(found) == 1 else None  # it contradicts itself
+    return ", ".join(found) or None
+
+
+def quality(answer: str) -> str | None:
+    """excellent, good, fair, poor or bad; None when an answer names none of them, or several."""
+    said = " ".join(answer.lower().split())
+    found = {
+        one.group()
+        for one in re.finditer(rf"\b({'|'.join(QUALITIES)})\b", said)
+        if not DENIED.search(said[: one.start()])
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+QUESTIONS = {
+    "distortion": Question(
+        "What distortion(s) are most apparent in the evaluated image? Answer the question using a single word or phrase.",
+        distortions,
+    ),
+    "quality": Question(
+        "How would you rate the quality of the evaluated image? Answer the question with one word: "
+        + ", ".join(QUALITIES)
+        + ".",
+        quality,
+    ),
+}
+ASKED = files.digest([[one.prompt for one in QUESTIONS.values()], VERSION])[:12]
+
+
+def judge(
+    manifest: str = "manifest",
+    output: str | None = None,
+    *,
+    settings: vlm.Settings | None = None,
+    answers: str | None = None,
+    name: str = "depictqa",
+    all_rows: bool = False,
+    max_errors: str | None = None,
+) -> Manifest:
+    """Add `judge.distortion`, `judge.quality`, `judge.state` (ok, parse_error), `judge.text` (the answers), `judge.model`,
+    `judge.prompt` (names the questions), each distinct GT being judged once. Nothing is dropped.
+
+    settings: the model that is asked. answers: instead of it, a .jsonl or .json that DepictQA's infer.py wrote for the
+    file that `export` made; `name` says who answered. An image that cannot be read is an error of its rows; a GT
+    without an answer has no judgement. Raises UserError.
+    """
+    if (settings is None) == (answers is None):
+        raise UserError(
+            "name who judges: --model FOLDER-OR-HUB-ID, --endpoint URL with --model NAME, or --answers FILE of DepictQA "
+            "(--export FILE writes its tasks)",
+            exit_code=2,
+        )
+    output = output or engine.default_output(manifest, "judge")
+    refuse_existing(output)
+    source = read(manifest)
+    engine.require_rows(source)
+    targets = pictures.targets(source, all_rows=all_rows)
+    if settings is not None:
+        found, said = _asked(source, output, settings, targets, max_errors)
+    else:
+        found, said = _read(str(answers), {target.sha256 for target in targets}), {"model": name}
+    tables = (_entered(part, found, str(said["model"]), all_rows) for part in source.parts())
+    stage = stage_entry("judge", VERSION, {**said, "prompt": ASKED}, [source])
+    done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
+    engine.clean(engine.work_folder(output))
+    return done
+
+
+def export(manifest: str, path: str, *, all_rows: bool = False) -> int:
+    """Write the task file of DepictQA's infer.py (`--meta_path`, task quality_single_A_noref); returns its questions.
+
+    Images are named where they lie; those that are not local files cannot be. Raises UserError.
+    """
+    refuse_existing(path)
+    source = read(manifest)
+    engine.require_rows(source)
+    tasks = []
+    for target in pictures.targets(source, all_rows=all_rows):
+        if files.is_url(target.url):
+            raise UserError(f"{target.url}: DepictQA reads local files; copy the images, or ask an endpoint")
+        for name, question in QUESTIONS.items():
+            tasks.append({
+                "id": f"{target.sha256}:{name}", "image_ref": None, "image_A": target.url, "image_B": None,
+                "task_type": "quality_single_A_noref", "query": question.prompt,
+            })  # fmt: skip
+    files.write(path, (json.dumps(tasks, indent=1) + "\n").encode())
+    return len(tasks)
+
+
+def _asked(
+    source: Manifest, output: str, settings: vlm.Settings, targets: Sequence[Target], max_errors: str | None
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """sha256 → its answers by question, or its problem; and what is said of it in the lineage."""
+    model = vlm.load(settings).name  # here, so that a model that cannot be had is said before any work
+    said = {"model": model, "max_tokens": settings.max_tokens, "temperature": settings.temperature}
+    units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
+    results = engine.run_units(
+        engine.work_folder(output),
+        units,
+        partial(_ask, settings=settings),
+        fingerprint=files.digest(["judge", ASKED, source.fingerprint, said, [one.sha256 for one in targets]]),
+        label="judge",
+        execution=engine.Execution(0, None, max_errors),
+        broken=_broken,
+        sizes=[len(unit) for unit in units],
+    )
+    return {row["sha256"]: row for result in results for row in result.to_pylist()}, said
+
+
+def _ask(unit: Sequence[Target], *, settings: vlm.Settings) -> pa.Table:
+    model = vlm.load(settings)
+    loaded = [load_pixels(target) for target in unit]
+    rows: list[dict[str, Any]] = [
+        {"sha256": target.sha256, "problem": one if isinstance(one, str) else None}
+        for target, one in zip(unit, loaded, strict=True)
+    ]
+    good = [place for place, one in enumerate(loaded) if not isinstance(one, str)]
+    for name, question in QUESTIONS.items() if good else ():
+        texts = model.ask([loaded[place] for place in good], question.prompt, seed=0)  # type: ignore[misc]
+        for place, text in zip(good, texts, strict=True):
+            rows[place][name] = text
+    return _table(rows)
+
+
+def _broken(unit: Sequence[Target], reason: str) -> pa.Table:
+    return _table([{"sha256": target.sha256, "problem": reason} for target in unit])
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    columns = ("sha256", *QUESTIONS, "problem")
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns})
+
+
+def _read(path: str, known: set[str]) -> dict[str, dict[str, Any]]:
+    """Answers of DepictQA's infer.py. Raises UserError for a file that is none, or of other images."""
+    try:
+        text = files.read(path).decode()
+        rows = (
+            json.loads(text) if text.lstrip().startswith("[") else [json.loads(one) for one in text.splitlines() if one]
+        )
+        pairs = [(str(row["id"]).split(":"), str(row["text"])) for row in rows]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of answers") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not answers of DepictQA's infer.py, lines with id and text ({error})") from None
+    out: dict[str, dict[str, Any]] = {}
+    for parts, answer in pairs:
+        if len(parts) == 2 and parts[0] in known and parts[1] in QUESTIONS:
+            out.setdefault(parts[0], {"problem": None})[parts[1]] = answer
+    if not out:
+        raise UserError(
+            f"{path}: none of its {len(pairs)} answers is about a GT of this manifest; was it exported from it?"
+        )
+    return out
+
+
+def _entered(part: pa.Table, found: Mapping[str, Mapping[str, Any]], model: str, all_rows: bool) -> pa.Table:
+    shas = part.column("gt_sha256").to_pylist()
+    rows = [found.get(sha) if use and sha else None
+            for use, sha in zip(engine.chosen(part, all_rows), shas, strict=True)]  # fmt: skip
+    facts = [None if row is None or row["problem"] else _facts(row, model) for row in rows]
+    for name in COLUMNS:
+        old = part.column(name).to_pylist() if name in part.column_names else [None] * part.num_rows
+        new = [before if one is None else one[name] for one, before in zip(facts, old, strict=True)]
+        part = schema.set_column(part, name, new, pa.string())
+    decisions = [
+        before if row is None else schema.decide(before, "judge", ["unreadable"], _problem(row))
+        for row, before in zip(rows, part.column("decisions").to_pylist(), strict=True)
+    ]
+    return schema.conform(schema.set_column(part, "decisions", decisions, schema.CORE["decisions"]))
+
+
+def _facts(row: Mapping[str, Any], model: str) -> dict[str, str | None]:
+    texts = {name: row.get(name) for name in QUESTIONS}
+    parsed = {name: None if text is None else QUESTIONS[name].parse(text) for name, text in texts.items()}
+    state = OK if None not in parsed.values() else PARSE_ERROR
+    said = {f"judge.{name}": value for name, value in parsed.items()}
+    text = json.dumps(texts, ensure_ascii=False)
+    return {**said, "judge.state": state, "judge.text": text, "judge.model": model, "judge.prompt": ASKED}
+
+
+def _problem(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [schema.decision("judge", "unreadable", "error", row["problem"])] if row["problem"] else []
