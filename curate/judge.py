@@ -95,7 +95,8 @@ def quality(answer: str) -> str | None:
 
 QUESTIONS = {
     "distortion": Question(
-        "What distortion(s) are most apparent in the evaluated image? Answer the question using a single word or phrase.",
+        "What distortion(s) are most apparent in the evaluated image? Answer the question using a single word or "
+        "phrase.",
         distortions,
     ),
     "quality": Question(
@@ -118,8 +119,10 @@ def judge(
     all_rows: bool = False,
     max_errors: str | None = None,
 ) -> Manifest:
-    """Add `judge.distortion`, `judge.quality`, `judge.state` (ok, parse_error), `judge.text` (the answers), `judge.model`,
-    `judge.prompt` (names the questions), each distinct GT being judged once. Nothing is dropped.
+    """Add what a judge says of every GT; each distinct one is judged once, and nothing is dropped.
+
+    `judge.distortion` and `judge.quality` are words, `judge.state` is ok or parse_error, `judge.text` has the answers as
+    they came, `judge.model` who gave them, `judge.prompt` names the questions.
 
     settings: the model that is asked. answers: instead of it, a .jsonl or .json that DepictQA's infer.py wrote for the
     file that `export` made; `name` says who answered. An image that cannot be read is an error of its rows; a GT
@@ -127,8 +130,8 @@ def judge(
     """
     if (settings is None) == (answers is None):
         raise UserError(
-            "name who judges: --model FOLDER-OR-HUB-ID, --endpoint URL with --model NAME, or --answers FILE of DepictQA "
-            "(--export FILE writes its tasks)",
+            "name who judges: --model FOLDER-OR-HUB-ID, --endpoint URL with --model NAME, or --answers FILE of "
+            "DepictQA (--export FILE writes its tasks)",
             exit_code=2,
         )
     output = output or engine.default_output(manifest, "judge")
