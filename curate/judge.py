@@ -121,8 +121,8 @@ def judge(
 ) -> Manifest:
     """Add what a judge says of every GT; each distinct one is judged once, and nothing is dropped.
 
-    `judge.distortion` and `judge.quality` are words, `judge.state` is ok or parse_error, `judge.text` has the answers as
-    they came, `judge.model` who gave them, `judge.prompt` names the questions.
+    `judge.distortion` and `judge.quality` are words, `judge.state` is ok or parse_error, `judge.text` the answers as
+    they came, `judge.model` who gave them, and `judge.prompt` names the questions.
 
     settings: the model that is asked. answers: instead of it, a .jsonl or .json that DepictQA's infer.py wrote for the
     file that `export` made; `name` says who answered. An image that cannot be read is an error of its rows; a GT
