@@ -452,6 +452,39 @@ def judge(
 
 
 @app.command()
+def review(
+    manifest: ManifestPath = "manifest",
+    verdicts: Annotated[
+        list[str] | None, typer.Option(help="File of verdicts; default <manifest>-review.jsonl. Several with --apply.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the manifest with the verdicts; open no page.")] = False,
+    output: Output = None,
+    column: Annotated[str, typer.Option(help="Score that the page is ordered by: iqa.musiq.")] = "",
+    near: Annotated[float | None, typer.Option(help="Rows whose score is nearest to this come first.")] = None,
+    host: Annotated[str, typer.Option(help="Others than this machine need a token, which is printed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8321,
+) -> None:
+    """Look at pairs in a browser, LQ beside GT, and say keep, drop or skip; then apply what was said.
+
+    \b
+    Example: curate review manifest --column iqa.musiq --near 45
+    Example: curate review manifest --apply -o reviewed
+    """
+    from curate import review as stage
+
+    files_ = verdicts or [stage.default_file(manifest)]
+    if apply:
+        done, disputed = stage.apply(manifest, files_, output)
+        display.finished(done)
+        if disputed:
+            typer.echo(f"{disputed} pairs are disputed: one keeps what another drops; they stay as they were")
+        return
+    from curate.review import serve
+
+    serve.serve(manifest, files_[0], column=column, near=near, host=host, port=port)
+
+
+@app.command()
 def split(
     manifest: ManifestPath = "manifest",
     output: Output = None,

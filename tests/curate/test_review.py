@@ -1,0 +1,282 @@
+"""The review page in a real browser, its server, and what becomes of verdicts."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from curate import review as stage
+from curate.cli import app as cli
+from curate.review.app import build
+from curate.review.rows import Query, Rows
+from curate.shard import shard
+from manifests import images, schema, table
+from manifests.errors import UserError
+from tests.curate.test_shard import row_of, write
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+SCREENSHOTS = os.environ.get("EQUIMIX_SCREENSHOTS")  # a folder to keep them in, to be looked at
+
+
+@pytest.fixture
+def pairs(photographs, save, tmp_path):
+    """Eight pairs of two tasks with scores; sr has an LQ of half the size, the fifth was dropped, one has no LQ."""
+    rows = []
+    for k, pixels in enumerate(list(photographs.values()) * 3):
+        if k == 8:
+            break
+        gt_pixels = np.ascontiguousarray(pixels[:240, :320])
+        task = ("denoise", "sr")[k % 2]
+        noise = np.random.default_rng(k).normal(0, 25, gt_pixels.shape)
+        lq_pixels = gt_pixels[::2, ::2] if task == "sr" else np.clip(gt_pixels + noise, 0, 255).astype(np.uint8)
+        gt, lq = save(f"data/gt{k}.png", gt_pixels), save(f"data/lq{k}.jpg", np.ascontiguousarray(lq_pixels))
+        row = row_of(tmp_path / "data", task, lq, gt) | {"iqa.musiq": 40.0 + k, "caption": f"Picture {k}."}
+        row |= {"scale": 2 if task == "sr" else 1, "split": "train"}
+        if k == 4:
+            row["decisions"] = [schema.decision("filter", "min:musiq", "drop", "musiq 44 is below 45")]
+        rows.append(row)
+    return write(tmp_path / "m", rows, tmp_path / "data")
+
+
+def _client(pairs, tmp_path, **options):
+    return TestClient(
+        build(Rows(pairs), stage.Verdicts(str(tmp_path / "v.jsonl")), **options), base_url="http://localhost"
+    )
+
+
+def _ids(client, **query):
+    return np.frombuffer(client.get("/api/rows", params=query).content, "<i4").tolist()
+
+
+def test_rows_are_found_by_task_reason_and_score(pairs, tmp_path):
+    client = _client(pairs, tmp_path)
+    facts = client.get("/api/facts").json()
+    assert facts["rows"] == 8 and facts["tasks"] == ["denoise", "sr"] and facts["reasons"] == ["filter/min:musiq"]
+    assert facts["scores"] == {"iqa.musiq": [40.0, 47.0]}
+    assert _ids(client) == list(range(8)) and _ids(client, task="sr") == [1, 3, 5, 7]
+    assert _ids(client, reason="filter/min:musiq") == [4] == _ids(client, status="dropped")
+    assert _ids(client, column="iqa.musiq", low="42", high="44", descending="1") == [4, 3, 2]
+    assert _ids(client, column="iqa.musiq", near="44.4")[:3] == [4, 5, 3]
+    labels = client.get("/api/labels", params={"rows": "4,0,99", "column": "iqa.musiq"}).json()
+    assert [(one["row"], one["value"], one["status"]) for one in labels] == [(4, 44.0, "dropped"), (0, 40.0, "kept")]
+    detail = client.get("/api/row/5").json()
+    assert (
+        detail["scale"] == 2 and detail["texts"] == {"caption": "Picture 5."} and detail["scores"] == {"iqa.musiq": 45}
+    )
+    assert client.get("/api/row/4").json()["reasons"] == ["filter: musiq 44 is below 45"]
+    assert client.get("/api/row/8").status_code == 404
+
+
+def test_images_come_as_they_are_or_as_png_also_from_shards(pairs, tmp_path):
+    client = _client(pairs, tmp_path)
+    gt, lq = client.get("/image/0/gt"), client.get("/image/0/lq")
+    assert (gt.headers["content-type"], lq.headers["content-type"]) == ("image/png", "image/jpeg")
+    assert gt.content == (tmp_path / "data" / "gt0.png").read_bytes()
+    assert client.get("/image/0/other").status_code == 404
+    shards = shard(pairs, str(tmp_path / "s"))
+    assert _client(shards.path, tmp_path).get("/image/1/lq").content == client.get("/image/1/lq").content
+    deep = images.encode_png(np.full((9, 9, 3), 40000, np.uint16))
+    (tmp_path / "data" / "gt0.png").write_bytes(deep)
+    assert images.decode(client.get("/image/0/gt").content).pixels.dtype == np.uint8
+    (tmp_path / "data" / "gt0.png").write_bytes(b"nothing")
+    assert client.get("/image/0/gt").status_code == 422
+    (tmp_path / "data" / "gt0.png").unlink()
+    assert client.get("/image/0/gt").status_code == 422
+
+
+def test_nobody_else_gets_in(pairs, tmp_path):
+    client = _client(pairs, tmp_path)
+    body = {"row": 0, "verdict": "keep", "reviewer": "a"}
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 403  # a name that was bound to 127.0.0.1
+    assert client.post("/api/verdict", json=body, headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.post("/api/verdict", json=body, headers={"origin": "http://localhost"}).status_code == 200
+    for wrong in ({"row": 99, "verdict": "keep", "reviewer": "a"}, {"row": 0, "verdict": "eat", "reviewer": "a"},
+                  {"row": 0, "verdict": "keep", "reviewer": " "}, {}):  # fmt: skip
+        assert client.post("/api/verdict", json=wrong).status_code == 400
+    other = _client(pairs, tmp_path, token="secret")
+    assert other.get("/").status_code == 403 and other.get("/?token=wrong").status_code == 403
+    assert other.get("/api/facts").status_code == 403
+    assert other.get("/?token=secret").status_code == 200 and other.get("/api/facts").status_code == 200
+
+
+def test_two_people_agree_and_disagree(pairs, tmp_path):
+    path = str(tmp_path / "v.jsonl")
+    rows = Rows(pairs)
+    ids = [rows.pair_id(k) for k in range(8)]
+    one, other = stage.Verdicts(path), stage.Verdicts(path)
+    for row, mine, theirs in ((0, "drop", "drop"), (1, "keep", "drop"), (4, "keep", "skip"), (5, "drop", None)):
+        one.add(ids[row], mine, "ann")
+        if theirs:
+            other.add(ids[row], theirs, "bob")
+    one.add(ids[5], "undo", "ann")
+    other.refresh()
+    one.refresh()
+    assert one.counts() == other.counts() == {"keep": 1, "drop": 1, "skip": 0, "disputed": 1}
+    assert one.disputed() == [ids[1]] and stage.Verdicts(path).latest == one.latest
+    client = TestClient(build(rows, one), base_url="http://localhost")
+    assert _ids(client, state="disputed") == [1] and _ids(client, state="open") == [2, 3, 5, 6, 7]
+    done, disputed = stage.apply(pairs, [path], str(tmp_path / "out"))
+    status = [row["status"] for row in done.table().to_pylist()]
+    assert disputed == 1 and status == ["dropped", *["kept"] * 7]  # the fifth, which a filter had dropped, is back
+    assert done.table().to_pylist()[0]["decisions"][0]["text"] == "dropped by ann, bob"
+    shown = CliRunner().invoke(cli, ["review", pairs, "--apply", "--verdicts", path, "-o", str(tmp_path / "again")])
+    assert shown.exit_code == 0 and "1 pairs are disputed" in shown.output
+    with pytest.raises(UserError, match="no such file of verdicts"):
+        stage.apply(pairs, ["absent"], str(tmp_path / "x"))
+    with open(path, "a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(UserError, match="is no verdict"):
+        stage.Verdicts(path)
+
+
+def _say(path, name, count):
+    verdicts = stage.Verdicts(path)
+    for number in range(count):
+        verdicts.add(f"{number:032x}", "keep", name)
+
+
+def test_lines_of_several_people_stay_whole(tmp_path):
+    path = str(tmp_path / "v.jsonl")
+    people = [multiprocessing.get_context("spawn").Process(target=_say, args=(path, f"p{k}", 60)) for k in range(3)]
+    for one in people:
+        one.start()
+    for one in people:
+        one.join()
+    assert len(Path(path).read_text().splitlines()) == 180
+    assert all(len(said) == 3 for said in stage.Verdicts(path).latest.values())
+
+
+def _serve(*arguments, cwd):
+    command = [sys.executable, "-c", "from curate.cli import main; main()", "review", *arguments, "--port", "0"]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    return process, process.stdout.readline().strip()
+
+
+@pytest.fixture
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, "--disable-component-update"])
+        yield found
+        found.close()
+
+
+@pytest.mark.slow
+def test_a_person_reviews_in_a_browser_and_a_kill_loses_nothing(pairs, tmp_path, browser):
+    process, address = _serve(pairs, "--column", "iqa.musiq", "--near", "44.4", cwd=tmp_path)
+    verdicts = Path(f"{pairs}-review.jsonl")
+    try:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector(".row.here")
+        page.fill("#reviewer", "ann")
+        page.locator("#reviewer").blur()
+        page.wait_for_function("document.querySelector('.pane[data-side=gt] img').naturalWidth === 320")
+        assert page.text_content("#name") == "gt4.png" and "below 45" in page.text_content("#reasons")
+        assert "Picture 4." in page.text_content("#texts")
+        if SCREENSHOTS:
+            page.wait_for_function("document.querySelector('.pane[data-side=lq] img').complete")
+            page.screenshot(path=f"{SCREENSHOTS}/review.png")
+        page.keyboard.press("k")
+        page.wait_for_function("document.querySelector('#name').textContent === 'gt5.png'")
+        page.wait_for_function("document.querySelector('.pane[data-side=lq] img').naturalWidth === 160")
+        scale = "s => +s.style.transform.match(/scale\\((.*)\\)/)[1]"
+        zooms = [page.eval_on_selector(f".pane[data-side={side}] img", scale) for side in ("lq", "gt")]
+        assert zooms == [2.0, 1.0]  # super-resolution's input is shown at the GT's size
+        page.mouse.move(900, 300)
+        page.mouse.wheel(0, -400)
+        page.wait_for_function(
+            "+document.querySelector('.pane[data-side=gt] img').style.transform.match(/scale\\((.*)\\)/)[1] > 2"
+        )
+        lq, gt = (
+            page.eval_on_selector(f".pane[data-side={side}] img", "s => s.style.transform") for side in ("lq", "gt")
+        )
+        assert lq.split(" scale")[0] == gt.split(" scale")[0]  # both panes show the same place
+        page.keyboard.press("d")
+        page.wait_for_function("document.querySelector('#name').textContent === 'gt3.png'")
+        page.keyboard.press("s")
+        page.wait_for_function("document.querySelector('#name').textContent !== 'gt3.png'")
+        page.keyboard.press("u")
+        page.wait_for_function("document.querySelector('#name').textContent === 'gt3.png'")
+        said = [json.loads(line) for line in verdicts.read_text().splitlines()]
+        assert [(one["verdict"], one["reviewer"]) for one in said] == [
+            ("keep", "ann"), ("drop", "ann"), ("skip", "ann"), ("undo", "ann"),
+        ]  # fmt: skip
+        page.select_option("#task", "sr")
+        page.wait_for_function("document.querySelectorAll('.row').length === 4")
+        page.select_option("#state", "open")
+        page.wait_for_function("document.querySelectorAll('.row').length === 3")
+        assert not errors
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    again = stage.Verdicts(str(verdicts))
+    assert again.counts() == {"keep": 1, "drop": 1, "skip": 0, "disputed": 0}
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_scroll(pairs, tmp_path, browser):
+    whole = table.read(pairs)
+    rows = whole.table().slice(0, 8)
+    many = pa.concat_tables([rows] * 12_500)
+    many = schema.set_column(many, "pair_id", [f"{k:032x}" for k in range(100_000)])
+    many = schema.set_column(many, "iqa.musiq", np.random.default_rng(0).uniform(0, 100, 100_000), pa.float64())
+    path = str(tmp_path / "many")
+    table.write(path, many.drop_columns(["status"]), roots=whole.roots, stages=whole.stages)
+    process, address = _serve(path, "--column", "iqa.musiq", cwd=tmp_path)
+    try:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        page.wait_for_selector(".row.here small")
+        assert page.evaluate("document.querySelector('#rows').clientHeight") == 100_000 * 34
+        frames = page.evaluate(
+            """async () => {
+                const list = document.querySelector('#list'), times = [];
+                let before = performance.now();
+                for (let k = 0; k < 60; k++) {
+                    list.scrollTop += 5000;
+                    await new Promise(requestAnimationFrame);
+                    const now = performance.now(); times.push(now - before); before = now;
+                }
+                return times.sort((a, b) => a - b);
+            }"""
+        )
+        assert len(page.query_selector_all(".row")) < 60  # what is not seen is not there
+        assert frames[30] < 500  # no list of a hundred thousand elements would
+        page.keyboard.press("End")
+        page.wait_for_function("[...document.querySelectorAll('.row.here small')].length === 1")
+        value = float(page.text_content(".row.here .value"))
+        assert value == pytest.approx(100, abs=0.1)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_port_in_use_and_an_unknown_score_are_one_line(pairs, tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        shown = CliRunner().invoke(cli, ["review", pairs, "--port", str(taken.getsockname()[1])])
+    assert isinstance(shown.exception, UserError) and "take another --port" in str(shown.exception)
+    shown = CliRunner().invoke(cli, ["review", pairs, "--column", "iqa.piqe"])
+    assert "the manifest has iqa.musiq" in str(shown.exception)
+    assert Rows(pairs).find(Query(task="nothing")).tolist() == []
