@@ -15,6 +15,8 @@ from manifests import files, images, metrics
 from manifests.errors import UserError
 
 SIGNALS_VERSION = 3
+BATCHED = ("musiq", "musiq-ava", "musiq-paq2piq", "musiq-spaq")  # each image's score is its own, seen in their code
+PATCH, ATTENTION = 32, 70_000_000  # MUSIQ's patches, pixels; squares of their numbers in a batch (4K alone: 70 M)
 DACLIP = "daclip"  # among a request's names: the classifier, whose weights are a file
 _PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
 
@@ -122,7 +124,7 @@ def measure(
             values |= _known(model.scores([model.prepare(pixels)])[0], request)
             continue
         try:
-            value = measured[name] if name in signals else _pyiqa(name, request)(pixels)
+            value = measured[name] if name in signals else _pyiqa(name, request)([pixels])[0]
         except UserError:
             raise
         except (RuntimeError, ValueError, AssertionError) as error:
@@ -139,17 +141,69 @@ def measure(
 def measure_all(
     loaded: Iterable[images.Pixels | str], request: Request
 ) -> list[tuple[dict[str, float | None], list[str]] | str]:
-    """`measure` of many GTs, those models that take batches on all of them at once. A text stands for itself."""
+    """`measure` of many GTs, those models that take batches on all of them at once. A text stands for itself.
+
+    On a GPU the metrics of `BATCHED` take images of exactly the same size together, no more than their attention has
+    room for; when memory is short the batch is halved.
+    """
     out: list[tuple[dict[str, float | None], list[str]] | str] = []
-    single = replace(request, names=tuple(name for name in request.names if name != DACLIP))
+    together = [name for name in request.names if name in BATCHED and takes_batches(request.device)]
+    single = replace(request, names=tuple(name for name in request.names if name not in (DACLIP, *together)))
     prepared, places = [], []
+    whole: dict[int, images.Pixels] = {}
     for one in loaded:
         if not isinstance(one, str) and DACLIP in request.names:
             prepared.append(_daclip(request).prepare(one))
             places.append(len(out))
+        if not isinstance(one, str) and together:
+            whole[len(out)] = one
         out.append(one if isinstance(one, str) else measure(one, single))
     for place, found in zip(places, _daclip(request).scores(prepared) if prepared else (), strict=True):
         out[place][0].update(_known(found, request))  # type: ignore[union-attr]
+    for name in together:
+        for place, value in _in_batches(name, request, whole).items():
+            measured = out[place]
+            assert not isinstance(measured, str)  # it was scored, so it is an image
+            good = value if isinstance(value, float) and math.isfinite(value) else None
+            measured[0][metrics.column(name)] = good
+            if good is None:
+                measured[1].append(f"{name} {value if isinstance(value, str) else f'is {value}'}")
+    return out
+
+
+def takes_batches(device: str) -> bool:
+    """Whether images go through a metric together: on a GPU; on the CPU it brings nothing."""
+    return device.startswith("cuda")
+
+
+def _in_batches(name: str, request: Request, whole: Mapping[int, images.Pixels]) -> dict[int, float | str]:
+    """The scores of images, or why there is none, by their places."""
+    import torch
+
+    score = _pyiqa(name, request)
+    of_size: dict[tuple[int, ...], list[int]] = {}
+    for place, pixels in whole.items():
+        of_size.setdefault(pixels.shape[:2], []).append(place)
+    out: dict[int, float | str] = {}
+    for (height, width), places in of_size.items():
+        tokens = math.ceil(height / PATCH) * math.ceil(width / PATCH)
+        size = max(1, ATTENTION // tokens**2)
+        while places:
+            some = places[:size]
+            try:
+                out |= dict(zip(some, score([whole[place] for place in some]), strict=True))
+            except torch.cuda.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                if len(some) > 1:
+                    size = len(some) // 2
+                    continue
+                out[some[0]] = f"does not fit into memory at {width}x{height} ({str(error).split('.')[0][:80]})"
+            except (RuntimeError, ValueError, AssertionError) as error:
+                if len(some) > 1:
+                    size = 1
+                    continue
+                out[some[0]] = " ".join(str(error).split())[:200]
+            places = places[len(some) :]
     return out
 
 
@@ -180,8 +234,11 @@ def load(request: Request) -> None:
 
 
 @lru_cache(maxsize=32)
-def _pyiqa(name: str, request: Request) -> Callable[[images.Pixels], float]:
-    """A pyiqa metric as a function of pixels. One image at a time: its score then depends on nothing else."""
+def _pyiqa(name: str, request: Request) -> Callable[[Sequence[images.Pixels]], list[float]]:
+    """A pyiqa metric as a function of images of one size.
+
+    But for `BATCHED` it is given one at a time: in others a score may depend on what stands beside an image.
+    """
     import torch
 
     place = _place(request.device)
@@ -198,10 +255,11 @@ def _pyiqa(name: str, request: Request) -> Callable[[images.Pixels], float]:
     except Exception as error:  # pyiqa fails in many ways when a file is absent or foreign
         raise UserError(_absent(name, error)) from error
 
-    def score(pixels: images.Pixels) -> float:
-        tensor = torch.from_numpy(images.to_float(pixels)).permute(2, 0, 1).unsqueeze(0)
+    def score(pictures: Sequence[images.Pixels]) -> list[float]:
+        batch = torch.stack([torch.from_numpy(images.to_float(one)).permute(2, 0, 1) for one in pictures])
         with torch.inference_mode():
-            return float(metric(tensor.to(place)).item())
+            values: list[float] = metric(batch.to(place)).double().flatten().tolist()
+        return values
 
     return score
 
