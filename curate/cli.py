@@ -408,8 +408,27 @@ def caption(
     elif endpoint is not None:
         raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
     name = captioner or ("signals" if task is None else stage.LLAVA)
+    if captioner is None and task is None:
+        typer.echo("captions from measured attributes; for LLaVA's point to one with --model or --endpoint", err=True)
     done = stage.caption(manifest, output, captioner=name, task=task, on=on, all_rows=all_rows, max_errors=max_errors)
     display.finished(done)
+
+
+@app.command()
+def calibrate(folder: Annotated[str, typer.Argument(help="Folder with I03, I04, I06, I08, I19 of pyiqa.")]) -> None:
+    """Compare PIQE's scores of pyiqa's calibration images with the published ones.
+
+    \b
+    Example: curate calibrate ResultsCalibra/dist_dir
+    """
+    from curate.calibrate import calibrate as run
+
+    found = run(folder)
+    for one in found:
+        shown = "none" if one.value is None else f"{one.value:.4f}"
+        typer.echo(f"{one.name}  {shown:>9}  published {one.published:.4f}  {'agrees' if one.agrees else 'DIFFERS'}")
+    if not all(one.agrees for one in found):
+        raise typer.Exit(1)
 
 
 @app.command()

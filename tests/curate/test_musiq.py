@@ -101,3 +101,20 @@ def test_memory_that_is_short_halves_the_batch_and_one_that_never_fits_is_named(
     sizes.clear()
     scorers.measure_all(pictures[:3], request)
     assert sizes == [1, 1, 1]  # so many patches are all that there is room for
+
+
+def test_calibration_compares_with_the_published_scores(photographs, save, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from curate import calibrate
+    from curate.cli import app
+
+    for stem, pixels in zip(("I03", "I04", "other"), photographs.values(), strict=False):
+        save(f"c/{stem}.bmp", np.ascontiguousarray(pixels[:200, :200]))
+    shown = CliRunner().invoke(app, ["calibrate", str(tmp_path / "c")])
+    assert shown.exit_code == 1 and shown.output.count("DIFFERS") == 2 and "published 21.6242" in shown.output
+    scores = {one.name: one.value for one in calibrate.calibrate(str(tmp_path / "c"))}
+    monkeypatch.setattr(calibrate, "PUBLISHED", scores)
+    assert CliRunner().invoke(app, ["calibrate", str(tmp_path / "c")]).exit_code == 0
+    with pytest.raises(UserError, match="has none of"):
+        calibrate.calibrate(str(tmp_path))
