@@ -9,6 +9,7 @@ checkpoints/step-00001000/
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -238,10 +240,17 @@ def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 
 def write_tensors(path: str, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file that others may read as any new file (the library makes it its owner's alone)."""
+    """Write a safetensors file that others may read as any new file (the library makes it its owner's alone).
+
+    Raises OSError.
+    """
     with open(path, "wb") as file:
         mode = os.fstat(file.fileno()).st_mode
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+    except SafetensorError as error:  # it hides the system's own error
+        code = int(found.group(1)) if (found := re.search(r"os error (\d+)", str(error))) else errno.EIO
+        raise OSError(code, os.strerror(code), path) from None
     os.chmod(path, mode)
 
 

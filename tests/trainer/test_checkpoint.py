@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from manifests.errors import UserError
@@ -98,6 +99,15 @@ def test_a_failed_write_says_so_and_loses_nothing(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="No space left on device"):
         _save(tmp_path, 2, parts)
     assert os.listdir(tmp_path) == ["step-00000001"]
+    monkeypatch.undo()
+
+    def hidden(*_: object, **__: object) -> None:  # what safetensors makes of a full disk
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", hidden)
+    with pytest.raises(UserError, match="No space left on device"):
+        _save(tmp_path, 2, parts)
+    assert os.listdir(tmp_path) == ["step-00000001"] and checkpoint.find(str(tmp_path / "step-00000001")).step == 1
 
 
 def test_find_explains_what_is_no_checkpoint(tmp_path: Path) -> None:
