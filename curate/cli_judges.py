@@ -1,0 +1,316 @@
+"""The `curate` commands by which GTs are judged: score, filter, identify, caption, calibrate, judge, review."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from curate import display
+from curate.cli_options import (
+    AllRows,
+    DaskAddress,
+    Device,
+    ManifestPath,
+    MaxErrors,
+    Output,
+    Reuse,
+    Weights,
+    Workers,
+    numbers,
+    pairs,
+)
+from manifests.errors import UserError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`, in this order."""
+    for function in (score, filter, identify, caption, calibrate, judge, review):
+        app.command()(function)
+
+
+def score(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    iqa: Annotated[list[str] | None, typer.Option(help="Metric of pyiqa, or signals; repeat for several.")] = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    reuse: Reuse = None,
+    workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
+) -> None:
+    """Measure the GTs: built-in signals and any no-reference metric of pyiqa, each distinct GT once.
+
+    Needs no download: signals, piqe, entropy. pyiqa is PolyForm-Noncommercial.
+
+    \b
+    Example: curate score --iqa signals --iqa piqe
+    Example: curate score manifest --iqa musiq --weights musiq=musiq_koniq.pth
+    """
+    from curate.score import score as run
+
+    done = run(
+        manifest,
+        output,
+        iqa=iqa or ["signals"],
+        weights=pairs(weights, "--weights"),
+        device=device,
+        all_rows=all_rows,
+        reuse=reuse or (),
+        workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
+    )
+    display.finished(done)
+
+
+def filter(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    iqa: Annotated[list[str] | None, typer.Option(help="Metric to judge by: musiq, piqe, signals, ...")] = None,
+    minimum: Annotated[list[str] | None, typer.Option("--min", metavar="NAME=X", help="Drop below: musiq=40.")] = None,
+    maximum: Annotated[list[str] | None, typer.Option("--max", metavar="NAME=X", help="Drop above: piqe=60.")] = None,
+    drop_worst: Annotated[
+        list[str] | None, typer.Option("--drop-worst", metavar="NAME=P%", help="Drop per task: musiq=5%.")
+    ] = None,
+    max_degradation: Annotated[
+        float | None, typer.Option(help="Drop GTs with any degradation likelier than this (0.5).")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help="YAML file of rules over any columns; see docs/curate.md.")] = None,
+    weights: Weights = None,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped; write nothing.")] = False,
+) -> None:
+    """Drop pairs whose GT is not good enough; scores that are missing are measured first.
+
+    With no threshold the worst 5 % of each task's GTs are dropped. Nothing is deleted: rows carry the verdict and
+    its reason, and a looser filter run on the output revives them.
+
+    \b
+    Example: curate filter --iqa musiq
+    Example: curate filter manifest --iqa piqe --max piqe=60 --max-degradation 0.5
+    Example: curate filter manifest --iqa musiq --min musiq=40 --drop-worst musiq=5%
+    Example: curate filter manifest --max piqe=60 --dry-run
+    Example: curate filter manifest --policy consensus.yaml --dry-run
+    """
+    from curate import filter as stage
+
+    rules: dict[str, Any] = {
+        "iqa": iqa or (),
+        "minimum": numbers(minimum, "--min"),
+        "maximum": numbers(maximum, "--max"),
+        "drop_worst": numbers(drop_worst, "--drop-worst"),
+        "max_degradation": max_degradation,
+        "all_rows": all_rows,
+        "say": lambda text: typer.echo(text, err=True),
+    }
+    if dry_run and policy is not None:
+        display.clauses(stage.preview_policy(manifest, policy, all_rows=all_rows))
+        return
+    if dry_run:
+        found = stage.preview(manifest, **rules)
+        display.tabulate([{"task": task, **numbers} for task, numbers in found.items()])
+        return
+    done = stage.filter(
+        manifest,
+        output,
+        weights=pairs(weights, "--weights"),
+        device=device,
+        workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
+        policy=policy,
+        **rules,
+    )
+    display.finished(done)
+
+
+def identify(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    model: Annotated[str, typer.Option(help="signals: built in, offline; daclip: DA-CLIP's ten labels.")] = "signals",
+    weights: Annotated[
+        str | None, typer.Option(help="DA-CLIP's file, folder or hub id; default: the authors' hub id.")
+    ] = None,
+    fit_clean: Annotated[
+        bool, typer.Option("--fit-clean", help="The GTs are known to be clean: fit daclip.clean on them, once.")
+    ] = False,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
+) -> None:
+    """Identify what is wrong with the GTs: noise, blur, jpeg, haze, low_light, low_resolution. Offline.
+
+    Writes P(type | GT) as degradation.<type>; drops nothing. DA-CLIP writes daclip.<type>, and daclip.clean once that
+    has been fitted on GTs that are known to be clean.
+
+    \b
+    Example: curate identify
+    Example: curate identify manifest -o judged && curate filter judged --max degradation.noise=0.5
+    Example: curate identify clean --model daclip --weights daclip_ViT-B-32.pt --fit-clean
+    Example: curate identify manifest --model daclip --weights daclip_ViT-B-32.pt --device cuda
+    """
+    from curate import identify as stage
+
+    if fit_clean:
+        if model != "daclip":
+            raise UserError("--fit-clean is for --model daclip", exit_code=2)
+        path, count = stage.fit_clean(manifest, weights=weights, device=device)
+        typer.echo(f"{path}: daclip.clean, fitted on {count} GTs")
+        return
+    done = stage.identify(
+        manifest,
+        output,
+        model=model,
+        weights=weights,
+        device=device,
+        all_rows=all_rows,
+        workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
+    )
+    display.finished(done)
+
+
+def caption(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    captioner: Annotated[
+        str | None, typer.Option(help="signals: measured attributes; llava: a model. [llava with --model]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a LLaVA; or the endpoint's name of it.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")] = None,
+    on: Annotated[str, typer.Option(help="gt, lq or both.")] = "gt",
+    prompt: Annotated[str | None, typer.Option(help="What is asked. [SUPIR's: describe it in detail]")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest words.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of words that are drawn.")] = 0,
+    opening: Annotated[int, typer.Option(min=0, help="Words dropped at the start: 'The image shows'.")] = 3,
+    sentences: Annotated[int, typer.Option(min=0, help="Sentences kept; 0: all.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")] = 8,
+    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")] = 8,
+    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")] = 0,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    max_errors: MaxErrors = None,
+) -> None:
+    """Caption the images; model, prompt and seed of a caption stand beside it.
+
+    \b
+    Example: curate caption
+    Example: curate caption manifest --model llava-hf/llava-1.5-7b-hf --device cuda -o captioned
+    Example: curate caption manifest --endpoint http://localhost:8000/v1 --model llava --on both
+    """
+    from curate import caption as stage
+    from curate import vlm
+
+    task = None
+    if model is not None:
+        settings = vlm.Settings(
+            model, endpoint, device=device, max_tokens=max_tokens, temperature=temperature, batch=batch,
+            parallel=parallel, per_minute=per_minute,
+        )  # fmt: skip
+        task = stage.Task(settings, prompt or stage.PROMPT, opening, sentences, seed)
+    elif endpoint is not None:
+        raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
+    name = captioner or ("signals" if task is None else stage.LLAVA)
+    if captioner is None and task is None:
+        typer.echo("captions from measured attributes; for LLaVA's point to one with --model or --endpoint", err=True)
+    done = stage.caption(manifest, output, captioner=name, task=task, on=on, all_rows=all_rows, max_errors=max_errors)
+    display.finished(done)
+
+
+def calibrate(folder: Annotated[str, typer.Argument(help="Folder with I03, I04, I06, I08, I19 of pyiqa.")]) -> None:
+    """Compare PIQE's scores of pyiqa's calibration images with the published ones.
+
+    \b
+    Example: curate calibrate ResultsCalibra/dist_dir
+    """
+    from curate.calibrate import calibrate as run
+
+    found = run(folder)
+    for one in found:
+        shown = "none" if one.value is None else f"{one.value:.4f}"
+        typer.echo(f"{one.name}  {shown:>9}  published {one.published:.4f}  {'agrees' if one.agrees else 'DIFFERS'}")
+    if not all(one.agrees for one in found):
+        raise typer.Exit(1)
+
+
+def judge(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub id of a model; or its name at --endpoint.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")] = None,
+    answers: Annotated[str | None, typer.Option(help="Answers that DepictQA's infer.py wrote.")] = None,
+    export: Annotated[str | None, typer.Option(help="Write DepictQA's tasks to this file, and no more.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")] = 8,
+    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")] = 8,
+    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")] = 0,
+    device: Device = "cpu",
+    all_rows: AllRows = False,
+    max_errors: MaxErrors = None,
+) -> None:
+    """Ask a judge which distortions a GT has and how good it is; drops nothing, `curate filter --policy` decides.
+
+    \b
+    Example: curate judge manifest --endpoint http://localhost:8000/v1 --model qwen-vl
+    Example: curate judge manifest --model llava-hf/llava-onevision-qwen2-7b-ov-hf --device cuda
+    Example: curate judge manifest --export tasks.json
+    Example: curate judge manifest --answers answers.jsonl
+    """
+    from curate import judge as stage
+    from curate import vlm
+
+    if export is not None:
+        typer.echo(f"{export}: {stage.export(manifest, export, all_rows=all_rows)} questions")
+        return
+    if endpoint is not None and model is None:
+        raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
+    settings = None if model is None else vlm.Settings(
+        model, endpoint, device=device, max_tokens=max_tokens, batch=batch, parallel=parallel, per_minute=per_minute
+    )  # fmt: skip
+    done = stage.judge(manifest, output, settings=settings, answers=answers, all_rows=all_rows, max_errors=max_errors)
+    display.finished(done)
+
+
+def review(
+    manifest: ManifestPath = "manifest",
+    verdicts: Annotated[
+        list[str] | None, typer.Option(help="File of verdicts; default <manifest>-review.jsonl. Several with --apply.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the manifest with the verdicts; open no page.")] = False,
+    output: Output = None,
+    column: Annotated[str, typer.Option(help="Score that the page is ordered by: iqa.musiq.")] = "",
+    near: Annotated[float | None, typer.Option(help="Rows whose score is nearest to this come first.")] = None,
+    host: Annotated[str, typer.Option(help="Others than this machine need a token, which is printed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8321,
+) -> None:
+    """Look at pairs in a browser, LQ beside GT, and say keep, drop or skip; then apply what was said.
+
+    \b
+    Example: curate review manifest --column iqa.musiq --near 45
+    Example: curate review manifest --apply -o reviewed
+    """
+    from curate import review as stage
+
+    files_ = verdicts or [stage.default_file(manifest)]
+    if apply:
+        done, disputed = stage.apply(manifest, files_, output)
+        display.finished(done)
+        if disputed:
+            typer.echo(f"{disputed} pairs are disputed: one keeps what another drops; they stay as they were")
+        return
+    from curate.review import serve
+
+    serve.serve(manifest, files_[0], column=column, near=near, host=host, port=port)

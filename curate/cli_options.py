@@ -1,0 +1,45 @@
+"""Options that several `curate` commands share, and what they mean."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from manifests.errors import UserError
+
+ManifestPath = Annotated[str, typer.Argument(metavar="[MANIFEST]", help="Manifest to read.")]
+Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.")]
+AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Worker processes; 0: this one. With --device cuda: decoding threads per device.")
+]
+MaxErrors = Annotated[str | None, typer.Option(help="Stop, with exit code 3, when more rows fail: 100, or 1%.")]
+Reuse = Annotated[
+    list[str] | None, typer.Option(metavar="MANIFEST", help="Take scores of equal content from it; repeat for several.")
+]
+DaskAddress = Annotated[str | None, typer.Option(help="Scheduler of a running Dask cluster, instead of workers here.")]
+Weights = Annotated[
+    list[str] | None, typer.Option("--weights", metavar="METRIC=FILE", help="Checkpoint of a pyiqa metric.")
+]
+Device = Annotated[str, typer.Option(help="Where pyiqa's models run: cpu, cuda (a process per device), cuda:1.")]
+
+
+def pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for value in values or ():
+        name, equals, text = value.partition("=")
+        if not (equals and name and text):
+            raise UserError(f"{option} {value}: write it as NAME=VALUE", exit_code=2)
+        out[name] = text
+    return out
+
+
+def numbers(values: list[str] | None, option: str) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, text in pairs(values, option).items():
+        try:
+            out[name] = float(text.removesuffix("%"))
+        except ValueError:
+            raise UserError(f"{option} {name}={text}: {text!r} is not a number", exit_code=2) from None
+    return out
