@@ -193,7 +193,7 @@ def test_a_metric_that_gives_nan_is_an_error(tmp_path, photographs, save, monkey
 
     save("d/a.png", photographs["coffee"])
     first = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.png", task="clean")
-    monkeypatch.setattr(scorers, "_pyiqa", lambda name, request: lambda pixels: float("nan"))
+    monkeypatch.setattr(scorers, "_pyiqa", lambda name, request: lambda pictures: [float("nan")])
     done = score(first.path, str(tmp_path / "s"), iqa=["entropy"])
     (row,) = done.table().to_pylist()
     assert (row["status"], row["iqa.entropy"]) == ("error", None)
