@@ -149,8 +149,8 @@ def test_captions_say_what_was_measured_and_who_says_it(clean, tmp_path):
     texts = column(done.path, "caption")
     assert all(re.match(r"A landscape-format colour photograph of 384x288 pixels, ", text) for text in texts)
     assert set(column(done.path, "caption_model")) == {"signals-1"}
-    with pytest.raises(UserError, match="unknown captioner 'llava'"):
-        caption(clean, str(tmp_path / "d"), captioner="llava")
+    with pytest.raises(UserError, match="unknown captioner 'blip'"):
+        caption(clean, str(tmp_path / "d"), captioner="blip")
 
 
 def test_caption_without_signals_says_what_to_run(hazy, tmp_path):
