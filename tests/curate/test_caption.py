@@ -260,3 +260,16 @@ def test_the_command_captions_with_a_tiny_model(pairs, tiny_llava, tmp_path):
     shown = CliRunner().invoke(app, ["caption", pairs, *options])
     assert shown.exit_code == 0, shown.output
     assert "denoise" in shown.output
+
+
+def test_a_local_folder_touches_no_network(tiny_llava, photographs, monkeypatch):
+    import socket
+
+    def refuse(*_, **__):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    vlm.load.cache_clear()
+    model = vlm.load(vlm.Settings(tiny_llava, max_tokens=3))
+    assert len(model.ask([next(iter(photographs.values()))[:64, :64]], "Say it.", seed=0)) == 1
