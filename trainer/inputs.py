@@ -9,6 +9,7 @@ from typing import Any
 from manifests.errors import UserError
 from trainer import checkpoint, evaluate, metrics, mixture, models, records
 from trainer.config import Config
+from trainer.stream.cache import Cache, default_folder
 from trainer.stream.index import Index, open_index
 from trainer.team import Team
 
@@ -28,11 +29,17 @@ def open_inputs(config: Config, device: str) -> Inputs:
     manifests = [config.data.manifest, *([config.data.replay] if config.data.replay else [])]
     schedule = mixture.read_schedule(config.mixture)
     index = open_index(manifests, "train", strata=schedule.strata_column if schedule else "task")
-    reference = open_index(manifests, "ref")
+    reference = open_index(manifests, "ref", cache=cache_of(config))
     scorers = _scorers(config, index, reference, device)
     mixed = mixture.Mixture(config.mixture, index, schedule)
     mixed.check_epochs(config.optimiser.steps * config.data.batch)
     return Inputs(index, reference, scorers, mixed)
+
+
+def cache_of(config: Config) -> Cache | None:
+    """Where remote shards are kept; None when the config wants them read where they are."""
+    limit = int(config.data.cache_gb * (1 << 30))
+    return Cache(config.data.cache or default_folder(), limit) if limit else None
 
 
 def identity(

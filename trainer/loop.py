@@ -29,7 +29,6 @@ from trainer.learner import Learner
 from trainer.progress import Steps
 from trainer.state import State, count, metric_rows, note_best, observation
 from trainer.stream import plan
-from trainer.stream.cache import Cache, default_folder
 from trainer.stream.loader import Batch, Stream
 
 LOG_STEPS = 20  # between points of the loss curve in TensorBoard
@@ -122,7 +121,7 @@ class _Loop:
         data, steps = self.config.data, self.config.optimiser.steps
         stream = Stream(
             self.index, batch=data.batch, crop=data.crop, seed=self.config.run.seed, workers=data.workers,
-            rank=self.team.rank, world=self.team.world, upsampling=data.upsampling, cache=_cache(self.config),
+            rank=self.team.rank, world=self.team.world, upsampling=data.upsampling, cache=inputs_.cache_of(self.config),
             pin=self.team.device != "cpu",
         )  # fmt: skip
         with stream, Steps(steps, self.state.step, shown=self.team.is_main) as self.show:
@@ -335,8 +334,3 @@ class _Loop:
     def _is_due(self) -> bool:
         """Whether a checkpoint is written at this step: every `run.checkpoint` steps, or every interval."""
         return self.state.step % (self.config.run.checkpoint or self.config.evaluation.interval) == 0
-
-
-def _cache(config: Config) -> Cache | None:
-    limit = int(config.data.cache_gb * (1 << 30))
-    return Cache(config.data.cache or default_folder(), limit) if limit else None

@@ -459,7 +459,8 @@ def test_remote_shards_are_trained_on_through_the_cache(manifest: str, tmp_path:
     loop.run(config.build(TINY, layer), str(tmp_path / "run"))
     events = [json.loads(line) for line in (tmp_path / "run" / "run.jsonl").read_text().splitlines()]
     fetched = [one["shards_fetched"] for one in events if one["event"] == "evaluate"]
-    assert 0 < sum(fetched) <= 6 and list((tmp_path / "cache").glob("*.tar"))
+    assert 0 < sum(fetched) <= 6
+    assert len(list((tmp_path / "cache").glob("*.tar"))) == 12  # those of D_ref as well
     assert all(0 <= one["data_wait"] <= 1 for one in events if one["event"] == "evaluate")
     ranged = {"data": {"manifest": far, "cache_gb": 0}}
     loop.run(config.build(TINY, ranged), str(tmp_path / "ranged"))

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from manifests import files
 from manifests import table as tables
 from manifests.errors import UserError
+from trainer.stream.cache import Cache
 from trainer.stream.reading import Member, Pair, Reader, Row
 from trainer.stream.rows import Array, Columns, Rows
 
@@ -66,10 +67,17 @@ class Index:
         return self._reader.pair(self.rows[i])
 
 
-def open_index(manifest: str | Sequence[str], split: str | None = "train", *, strata: str = "task") -> Index:
+def open_index(
+    manifest: str | Sequence[str],
+    split: str | None = "train",
+    *,
+    strata: str = "task",
+    cache: Cache | None = None,
+) -> Index:
     """The kept pairs of `split` (all splits for None) in a manifest or shard folder, or in several.
 
-    strata: "task", or "shard": each shard is then a stratum of its own. Raises UserError when there is nothing to
+    strata: "task", or "shard": each shard is then a stratum of its own. cache: through which `Index.load` reads remote
+    shards. Raises UserError when there is nothing to
     train on, with what to do about it, and when two manifests have the same pair.
     """
     if strata not in ("task", "shard"):
@@ -82,7 +90,9 @@ def open_index(manifest: str | Sequence[str], split: str | None = "train", *, st
         _read(columns, one, source, split)
     if len(opened) > 1 and (named := columns.twice()):
         raise UserError(f"{opened[0].path} and {opened[1].path} both have pair {named}: leave it out of one")
-    return _index(columns, opened, strata)
+    index = _index(columns, opened, strata)
+    index._reader.cache = cache
+    return index
 
 
 def _index(columns: Columns, opened: Sequence[tables.Manifest], strata: str) -> Index:
