@@ -12,15 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from curate import caption_text, captioners, engine, pictures, vlm
-from curate.score import Target, load_pixels
-from manifests import files, schema
+from manifests import files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 2
 LLAVA = "llava"  # the captioner that asks a vision-language model
 PROMPT = "Describe this image and its style in a very detailed manner."  # of SUPIR, FaithDiff and FoundIR-v2
-UNIT, HEAT = 16, 0.7  # images in a unit; temperature of a second try
+HEAT = 0.7  # temperature of a second try
 FACTS = {
     "caption": pa.string(),
     "caption_model": pa.string(),
@@ -112,21 +111,13 @@ def _from_model(
 ) -> Manifest:
     model = vlm.load(task.settings).name  # here, so that a model that cannot be had is said before any work
     targets = pictures.targets(source, sides, all_rows=all_rows)
-    units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
     said = {"captioner": LLAVA, "model": model, "prompt": task.prompt, "opening": task.opening, "seed": task.seed}
     said |= {"sentences": task.sentences, "max_tokens": task.settings.max_tokens, "on": list(sides)}
     said |= {"temperature": task.settings.temperature}
-    results = engine.run_units(
-        engine.work_folder(output),
-        units,
-        partial(_ask, task=task),
-        fingerprint=files.digest(["caption", VERSION, source.fingerprint, said, [one.sha256 for one in targets]]),
-        label="caption",
-        execution=engine.Execution(0, None, max_errors),
-        broken=_broken,
-        sizes=[len(unit) for unit in units],
-    )
-    found = {row["sha256"]: row for result in results for row in result.to_pylist()}
+    found = pictures.ask_all(
+        source, output, targets, partial(_captions, task=task), label="caption", said={"version": VERSION, **said},
+        columns={"caption": pa.string(), "seed": pa.int64()}, max_errors=max_errors,
+    )  # fmt: skip
     tables = (_entered(part, found, sides, model, task, all_rows) for part in source.parts())
     stage = stage_entry("caption", VERSION, said, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
@@ -134,35 +125,22 @@ def _from_model(
     return done
 
 
-def _ask(unit: Sequence[Target], *, task: Task) -> pa.Table:
-    """A row per image: its caption and seed, or what is wrong."""
+def _captions(some: list[images.Pixels], *, task: Task) -> list[dict[str, Any]]:
+    """Caption, seed and problem of each picture; one that is no good is asked for once more."""
     model = vlm.load(task.settings)
-    loaded = [load_pixels(target) for target in unit]
-    rows: list[dict[str, Any]] = [
-        {"sha256": target.sha256, "problem": one if isinstance(one, str) else None}
-        for target, one in zip(unit, loaded, strict=True)
-    ]
-    wanted = [place for place, one in enumerate(loaded) if not isinstance(one, str)]
+    rows: list[dict[str, Any]] = [{} for _ in some]
+    wanted = list(range(len(some)))
     for again in (False, True):
         if not wanted:
             break
         heat = max(task.settings.temperature, HEAT) if again else None
         seed = task.seed + again
-        texts = model.ask([loaded[place] for place in wanted], task.prompt, seed=seed, temperature=heat)  # type: ignore[misc]
+        texts = model.ask([some[place] for place in wanted], task.prompt, seed=seed, temperature=heat)
         for place, text in zip(wanted, texts, strict=True):
             trimmed = caption_text.trim(text, opening=task.opening, sentences=task.sentences)
-            rows[place] |= {"caption": trimmed, "seed": seed, "problem": caption_text.problem(trimmed)}
+            rows[place] = {"caption": trimmed, "seed": seed, "problem": caption_text.problem(trimmed)}
         wanted = [place for place in wanted if rows[place]["problem"]]
-    return _table(rows)
-
-
-def _broken(unit: Sequence[Target], reason: str) -> pa.Table:
-    return _table([{"sha256": target.sha256, "problem": reason} for target in unit])
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    kinds = {"sha256": pa.string(), "caption": pa.string(), "seed": pa.int64(), "problem": pa.string()}
-    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
+    return rows
 
 
 def _entered(

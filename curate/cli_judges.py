@@ -9,16 +9,22 @@ import typer
 from curate import display
 from curate.cli_options import (
     AllRows,
+    Batch,
     DaskAddress,
     Device,
+    Endpoint,
     ManifestPath,
     MaxErrors,
+    ModelName,
     Output,
+    Parallel,
+    PerMinute,
     Reuse,
     Weights,
     Workers,
     numbers,
     pairs,
+    settings_of,
 )
 from manifests.errors import UserError
 
@@ -186,10 +192,8 @@ def caption(
     captioner: Annotated[
         str | None, typer.Option(help="signals: measured attributes; llava: a model. [llava with --model]")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of a LLaVA; or the endpoint's name of it.")
-    ] = None,
-    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")] = None,
+    model: ModelName = None,
+    endpoint: Endpoint = None,
     on: Annotated[str, typer.Option(help="gt, lq or both.")] = "gt",
     prompt: Annotated[str | None, typer.Option(help="What is asked. [SUPIR's: describe it in detail]")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
@@ -197,9 +201,9 @@ def caption(
     seed: Annotated[int, typer.Option(help="Of words that are drawn.")] = 0,
     opening: Annotated[int, typer.Option(min=0, help="Words dropped at the start: 'The image shows'.")] = 3,
     sentences: Annotated[int, typer.Option(min=0, help="Sentences kept; 0: all.")] = 2,
-    batch: Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")] = 8,
-    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")] = 8,
-    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")] = 0,
+    batch: Batch = 8,
+    parallel: Parallel = 8,
+    per_minute: PerMinute = 0,
     device: Device = "cpu",
     all_rows: AllRows = False,
     max_errors: MaxErrors = None,
@@ -212,17 +216,12 @@ def caption(
     Example: curate caption manifest --endpoint http://localhost:8000/v1 --model llava --on both
     """
     from curate import caption as stage
-    from curate import vlm
 
-    task = None
-    if model is not None:
-        settings = vlm.Settings(
-            model, endpoint, device=device, max_tokens=max_tokens, temperature=temperature, batch=batch,
-            parallel=parallel, per_minute=per_minute,
-        )  # fmt: skip
-        task = stage.Task(settings, prompt or stage.PROMPT, opening, sentences, seed)
-    elif endpoint is not None:
-        raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
+    settings = settings_of(
+        model, endpoint, device=device, max_tokens=max_tokens, temperature=temperature, batch=batch,
+        parallel=parallel, per_minute=per_minute,
+    )  # fmt: skip
+    task = settings if settings is None else stage.Task(settings, prompt or stage.PROMPT, opening, sentences, seed)
     name = captioner or ("signals" if task is None else stage.LLAVA)
     if captioner is None and task is None:
         typer.echo("captions from measured attributes; for LLaVA's point to one with --model or --endpoint", err=True)
@@ -249,14 +248,14 @@ def calibrate(folder: Annotated[str, typer.Argument(help="Folder with I03, I04, 
 def judge(
     manifest: ManifestPath = "manifest",
     output: Output = None,
-    model: Annotated[str | None, typer.Option(help="Folder or hub id of a model; or its name at --endpoint.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")] = None,
+    model: ModelName = None,
+    endpoint: Endpoint = None,
     answers: Annotated[str | None, typer.Option(help="Answers that DepictQA's infer.py wrote.")] = None,
     export: Annotated[str | None, typer.Option(help="Write DepictQA's tasks to this file, and no more.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 32,
-    batch: Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")] = 8,
-    parallel: Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")] = 8,
-    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")] = 0,
+    batch: Batch = 8,
+    parallel: Parallel = 8,
+    per_minute: PerMinute = 0,
     device: Device = "cpu",
     all_rows: AllRows = False,
     max_errors: MaxErrors = None,
@@ -270,16 +269,13 @@ def judge(
     Example: curate judge manifest --answers answers.jsonl
     """
     from curate import judge as stage
-    from curate import vlm
 
     if export is not None:
         typer.echo(f"{export}: {stage.export(manifest, export, all_rows=all_rows)} questions")
         return
-    if endpoint is not None and model is None:
-        raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
-    settings = None if model is None else vlm.Settings(
+    settings = settings_of(
         model, endpoint, device=device, max_tokens=max_tokens, batch=batch, parallel=parallel, per_minute=per_minute
-    )  # fmt: skip
+    )
     done = stage.judge(manifest, output, settings=settings, answers=answers, all_rows=all_rows, max_errors=max_errors)
     display.finished(done)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from manifests.errors import UserError
+
+if TYPE_CHECKING:
+    from curate.vlm import Settings
 
 ManifestPath = Annotated[str, typer.Argument(metavar="[MANIFEST]", help="Manifest to read.")]
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.")]
@@ -22,7 +25,12 @@ DaskAddress = Annotated[str | None, typer.Option(help="Scheduler of a running Da
 Weights = Annotated[
     list[str] | None, typer.Option("--weights", metavar="METRIC=FILE", help="Checkpoint of a pyiqa metric.")
 ]
-Device = Annotated[str, typer.Option(help="Where pyiqa's models run: cpu, cuda (a process per device), cuda:1.")]
+ModelName = Annotated[str | None, typer.Option(help="Folder or hub id of a model; or its name at --endpoint.")]
+Endpoint = Annotated[str | None, typer.Option(help="OpenAI-compatible server: http://localhost:8000/v1.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images that go through a local model together.")]
+Parallel = Annotated[int, typer.Option(min=1, help="Requests under way at an endpoint.")]
+PerMinute = Annotated[int, typer.Option(min=0, help="Requests a minute, at most; 0: no limit.")]
+Device = Annotated[str, typer.Option(help="Where models run: cpu, cuda (a process per device), cuda:1.")]
 
 
 def pairs(values: list[str] | None, option: str) -> dict[str, str]:
@@ -43,3 +51,14 @@ def numbers(values: list[str] | None, option: str) -> dict[str, float]:
         except ValueError:
             raise UserError(f"{option} {name}={text}: {text!r} is not a number", exit_code=2) from None
     return out
+
+
+def settings_of(model: str | None, endpoint: str | None, **others: Any) -> Settings | None:
+    """The vision-language model that the options name; None where they name none."""
+    from curate import vlm
+
+    if model is None:
+        if endpoint is not None:
+            raise UserError("--endpoint needs --model: the name by which the server knows its model", exit_code=2)
+        return None
+    return vlm.Settings(model, endpoint, **others)

@@ -17,13 +17,12 @@ from typing import Any
 import pyarrow as pa
 
 from curate import engine, pictures, vlm
-from curate.score import Target, load_pixels
-from manifests import files, schema
+from curate.score import Target
+from manifests import files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
-UNIT = 16  # images
 OK, PARSE_ERROR = "ok", "parse_error"
 COLUMNS = ("judge.distortion", "judge.quality", "judge.state", "judge.text", "judge.model", "judge.prompt")
 QUALITIES = ("excellent", "good", "fair", "poor", "bad")
@@ -177,42 +176,18 @@ def _asked(
     """sha256 → its answers by question, or its problem; and what is said of it in the lineage."""
     model = vlm.load(settings).name  # here, so that a model that cannot be had is said before any work
     said = {"model": model, "max_tokens": settings.max_tokens, "temperature": settings.temperature}
-    units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
-    results = engine.run_units(
-        engine.work_folder(output),
-        units,
-        partial(_ask, settings=settings),
-        fingerprint=files.digest(["judge", ASKED, source.fingerprint, said, [one.sha256 for one in targets]]),
-        label="judge",
-        execution=engine.Execution(0, None, max_errors),
-        broken=_broken,
-        sizes=[len(unit) for unit in units],
-    )
-    return {row["sha256"]: row for result in results for row in result.to_pylist()}, said
+    found = pictures.ask_all(
+        source, output, targets, partial(_answers, settings=settings), label="judge", said={"asked": ASKED, **said},
+        columns=dict.fromkeys(QUESTIONS, pa.string()), max_errors=max_errors,
+    )  # fmt: skip
+    return found, said
 
 
-def _ask(unit: Sequence[Target], *, settings: vlm.Settings) -> pa.Table:
+def _answers(some: list[images.Pixels], *, settings: vlm.Settings) -> list[dict[str, Any]]:
+    """Each picture's answers by question."""
     model = vlm.load(settings)
-    loaded = [load_pixels(target) for target in unit]
-    rows: list[dict[str, Any]] = [
-        {"sha256": target.sha256, "problem": one if isinstance(one, str) else None}
-        for target, one in zip(unit, loaded, strict=True)
-    ]
-    good = [place for place, one in enumerate(loaded) if not isinstance(one, str)]
-    for name, question in QUESTIONS.items() if good else ():
-        texts = model.ask([loaded[place] for place in good], question.prompt, seed=0)  # type: ignore[misc]
-        for place, text in zip(good, texts, strict=True):
-            rows[place][name] = text
-    return _table(rows)
-
-
-def _broken(unit: Sequence[Target], reason: str) -> pa.Table:
-    return _table([{"sha256": target.sha256, "problem": reason} for target in unit])
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    columns = ("sha256", *QUESTIONS, "problem")
-    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns})
+    texts = {name: model.ask(some, question.prompt, seed=0) for name, question in QUESTIONS.items()}
+    return [{name: mine[place] for name, mine in texts.items()} for place in range(len(some))]
 
 
 def _read(path: str, known: set[str]) -> dict[str, dict[str, Any]]:

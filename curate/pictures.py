@@ -1,12 +1,20 @@
-"""The distinct images of a manifest: what a stage that asks a model of every image goes through."""
+"""The distinct images of a manifest, and a question about each of them that a model answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
 
 from curate import engine
-from curate.score import Target
+from curate.score import Target, load_pixels
+from manifests import files, images
 from manifests.table import Manifest
+
+UNIT = 16  # images that are asked about between two savings
+Ask = Callable[[list[images.Pixels]], list[dict[str, Any]]]  # images -> a row each
 
 SIDES = {"gt": ("gt",), "lq": ("lq",), "both": ("gt", "lq")}
 
@@ -27,3 +35,56 @@ def targets(source: Manifest, sides: Sequence[str] = ("gt",), *, all_rows: bool 
                 if sha and path:
                     out.setdefault(sha, Target(sha, source.locate(row["dataset"], path)))
     return list(out.values())
+
+
+def ask_all(
+    source: Manifest,
+    output: str,
+    targets: Sequence[Target],
+    ask: Ask,
+    *,
+    label: str,
+    said: Mapping[str, Any],
+    columns: Mapping[str, pa.DataType],
+    max_errors: str | None,
+) -> dict[str, dict[str, Any]]:
+    """What `ask` answers about each image: sha256 -> its row of `columns`, with a `problem` where it cannot be read.
+
+    ask: picklable. said: all that an answer depends on. A run that was stopped goes on behind its last finished unit.
+    """
+    units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
+    kinds = {"sha256": pa.string(), **columns, "problem": pa.string()}
+    results = engine.run_units(
+        engine.work_folder(output),
+        units,
+        partial(_asked, ask=ask, kinds=kinds),
+        fingerprint=files.digest([label, source.fingerprint, dict(said), [one.sha256 for one in targets]]),
+        label=label,
+        execution=engine.Execution(0, None, max_errors),
+        broken=partial(_broken, kinds=kinds),
+        sizes=[len(unit) for unit in units],
+    )
+    return {row["sha256"]: row for result in results for row in result.to_pylist()}
+
+
+def _asked(unit: Sequence[Target], *, ask: Ask, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    rows: list[dict[str, Any]] = [{"sha256": target.sha256} for target in unit]
+    good: list[images.Pixels] = []
+    places = []
+    for place, loaded in enumerate(map(load_pixels, unit)):
+        if isinstance(loaded, str):
+            rows[place]["problem"] = loaded
+        else:
+            good.append(loaded)
+            places.append(place)
+    for place, row in zip(places, ask(good) if good else (), strict=True):
+        rows[place] |= row
+    return _table(rows, kinds)
+
+
+def _broken(unit: Sequence[Target], reason: str, *, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    return _table([{"sha256": target.sha256, "problem": reason} for target in unit], kinds)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
