@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from curate import checkpoints
-from manifests import files, images
+from manifests import checkpoints, files, images
 from manifests.errors import UserError
 
 if TYPE_CHECKING:

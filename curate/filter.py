@@ -11,7 +11,7 @@ import pyarrow as pa
 from curate import consensus, engine, scorers
 from curate.identify import COLUMNS, TYPES, add_probabilities
 from curate.policy import Policy, Ranking, decide
-from curate.score import execution_for, measure, params_of, request_for
+from curate.score import execution_for, measure, request_for
 from manifests import schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
@@ -36,6 +36,7 @@ def filter(
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
+    bf16: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
     """Score what is missing, then drop the GTs that the policy refuses; each distinct GT is judged once (per task).
@@ -44,6 +45,7 @@ def filter(
         each of them are dropped, and `say` announces it.
     minimum, maximum: metric, or a column such as `degradation.noise`, -> threshold (equal passes).
     drop_worst: metric -> per cent.
+    bf16: see `curate.score.score`.
     max_degradation: the same maximum for every `degradation.<type>`; identifies first where that is missing.
     policy: a file of `curate.consensus` instead of all these, over columns that are there.
 
@@ -63,7 +65,7 @@ def filter(
     request = request_for([*metrics, *(["signals"] if identifies else [])], weights, device, workers)
     _columns(source, rules, provided=[*request.columns, *(COLUMNS if identifies else [])])
     execution = execution_for(request, workers, dask_address, max_errors)
-    scores = measure(source, request, output, all_rows=all_rows, execution=execution)
+    scores = measure(source, request, output, all_rows=all_rows, execution=execution, bf16=bf16)
 
     def prepared() -> Iterator[pa.Table]:
         for part in source.parts():
@@ -76,7 +78,8 @@ def filter(
             ranking.add(part)
     worst = ranking.worst()
     tables = (_with_decisions(part, decide(part, rules, worst, all_rows=all_rows)) for part in prepared())
-    params = params_of(request) | {
+    params = {
+        "metrics": dict(scores.made),
         "min": dict(rules.minimum), "max": dict(rules.maximum), "drop_worst": dict(rules.worst)
     }  # fmt: skip
     stage = stage_entry("filter", VERSION, params, [source])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
-from curate import checkpoints, daclip, engine, scorers
-from curate.score import execution_for, measure, params_of, request_for
-from manifests import files, images, schema
+from curate import daclip, engine, scorers
+from curate.score import execution_for, measure, request_for
+from manifests import checkpoints, files, images, schema
 from manifests.ahead import ahead
 from manifests.errors import UserError
-from manifests.table import Manifest, read, refuse_existing, stage_entry, write
+from manifests.table import Manifest, Member, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution")
@@ -54,7 +55,7 @@ def identify(
     execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution)
     tables: Iterator[pa.Table] = map(scores.join, source.parts())
-    params = params_of(request)
+    params: dict[str, Any] = {"metrics": dict(scores.made)}
     if model == "signals":
         tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in tables)
         params |= {"model": identifier.fingerprint()}
@@ -72,12 +73,12 @@ def fit_clean(manifest: str = "manifest", *, weights: str | None = None, device:
     source = read(manifest)
     engine.require_rows(source)
     model = daclip.load(checkpoints.find(weights or daclip.HUB, daclip.FILE), device)
-    places: dict[str, str] = {}
-    for part in source.parts(["gt_sha256", "dataset", "gt_path", "status"]):
+    places: dict[str, Member] = {}
+    for part in source.parts(["gt_sha256", "status", *source.place_columns("gt")]):
         for row in part.to_pylist():
             if row["status"] == "kept" and row["gt_sha256"] and row["gt_path"]:
-                places.setdefault(row["gt_sha256"], source.locate(row["dataset"], row["gt_path"]))
-    prepared = list(ahead(lambda place: model.prepare(images.decode(files.read(place)).pixels), list(places.values())))
+                places.setdefault(row["gt_sha256"], source.place(row, "gt"))
+    prepared = list(ahead(lambda place: model.prepare(images.decode(files.read(*place)).pixels), list(places.values())))
     path = daclip.clean_path(model.path)
     daclip.fit(model.similarities(prepared), model.fingerprint).write(path)
     daclip.load.cache_clear()

@@ -159,11 +159,14 @@ def export(manifest: str, path: str, *, all_rows: bool = False) -> int:
     engine.require_rows(source)
     tasks = []
     for target in pictures.targets(source, all_rows=all_rows):
-        if files.is_url(target.url):
-            raise UserError(f"{target.url}: DepictQA reads local files; copy the images, or ask an endpoint")
+        url = target.place.url
+        if files.is_url(url):
+            raise UserError(f"{url}: DepictQA reads local files; copy the images, or ask an endpoint")
+        if target.place.size >= 0:
+            raise UserError(f"{url}: DepictQA reads files, not tars; export the manifest that the shards were made of")
         for name, question in QUESTIONS.items():
             tasks.append({
-                "id": f"{target.sha256}:{name}", "image_ref": None, "image_A": target.url, "image_B": None,
+                "id": f"{target.sha256}:{name}", "image_ref": None, "image_A": url, "image_B": None,
                 "task_type": "quality_single_A_noref", "query": question.prompt,
             })  # fmt: skip
     files.write(path, (json.dumps(tasks, indent=1) + "\n").encode())

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from manifests import files, schema
 from manifests.errors import UserError
-from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
+from manifests.table import SHARDS, Manifest, Part, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 
@@ -29,6 +29,11 @@ def merge(manifests: Sequence[str], output: str = "merged") -> Manifest:
     for source in sources:
         for name, root in source.roots.items():
             if roots.setdefault(name, root) != root and not _same_place(roots[name], root):
+                if name == SHARDS:
+                    raise UserError(
+                        f"{source.path}: is in shards, as an earlier manifest is in others; merge them before "
+                        "'curate shard', or train on both: 'trainer run --manifest A --manifest B'"
+                    )
                 raise UserError(
                     f"{source.path}: dataset {name!r} lies at {root}, but at {roots[name]} for an earlier manifest; "
                     "ingest one of them under another --dataset name"

@@ -27,13 +27,15 @@ def named(side: str) -> tuple[str, str]:
 def targets(source: Manifest, sides: Sequence[str] = ("gt",), *, all_rows: bool = False) -> list[Target]:
     """The distinct images of the kept rows (of all with `all_rows`), in manifest order."""
     out: dict[str, Target] = {}
-    columns = ["dataset", "status", *(name for side in sides for name in named(side))]
+    columns = [
+        *dict.fromkeys(["status", *source.place_columns(*sides), *(name for side in sides for name in named(side))])
+    ]
     for part in source.parts(columns):
         for use, row in zip(engine.chosen(part, all_rows), part.to_pylist(), strict=True):
             for side in sides if use else ():
                 sha, path = (row[name] for name in named(side))
                 if sha and path:
-                    out.setdefault(sha, Target(sha, source.locate(row["dataset"], path)))
+                    out.setdefault(sha, Target(sha, source.place(row, side)))
     return list(out.values())
 
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import engine, scorers
+from curate import engine, iqa, scorers
 from curate import reuse as reuse_
 from manifests import files, images, schema
 from manifests.ahead import ahead
-from manifests.table import Manifest, read, refuse_existing, stage_entry, write
+from manifests.table import Manifest, Member, read, refuse_existing, stage_entry, write
 
-UNIT_IMAGES = 16
+UNIT_IMAGES, UNIT_BATCHES = 16, 64  # GTs of a unit; where they go through models in batches
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Target:
-    """One distinct GT: its content hash, and one place where it lies."""
+    """One distinct image: its content hash, and one place where it lies."""
 
     sha256: str
-    url: str
+    place: Member
 
 
 def score(
@@ -40,12 +42,15 @@ def score(
     max_errors: str | None = None,
     dask_address: str | None = None,
     reuse: Sequence[str] = (),
+    bf16: bool = False,
 ) -> Manifest:
     """Add `iqa.<metric>` columns for the metrics named in `iqa` (`signals`: all built-in ones) where missing.
 
     weights: metric -> checkpoint file, for pyiqa metrics whose weights are not in its cache.
     all_rows: score rows that are dropped or failed as well.
     reuse: manifests whose scores are taken over, where the same scorer measured the same content.
+    bf16: measure those metrics of pyiqa in bf16 whose scores of a sample of these GTs it does not change by more than
+        half of 0.1 % of their range; the lineage says which they are.
     A GT that cannot be scored (unreadable, changed since ingest, NaN) becomes an error row with the reason.
     """
     output = output or engine.default_output(manifest, "score")
@@ -54,9 +59,9 @@ def score(
     engine.require_rows(source)
     request = request_for(iqa, weights, device, workers)
     execution = execution_for(request, workers, dask_address, max_errors)
-    scores = measure(source, request, output, all_rows=all_rows, execution=execution, reuse=reuse)
+    scores = measure(source, request, output, all_rows=all_rows, execution=execution, reuse=reuse, bf16=bf16)
     tables = (scores.join(part) for part in source.parts())
-    stage = stage_entry("score", VERSION, params_of(request), [source])
+    stage = stage_entry("score", VERSION, {"metrics": scores.made}, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
@@ -85,18 +90,17 @@ def execution_for(
     return engine.Execution(devices or workers, dask_address, max_errors)
 
 
-def params_of(request: scorers.Request) -> dict[str, Any]:
-    """What the lineage keeps of a request: the metrics, and what computed them."""
-    return {"metrics": request.fingerprints()}
-
-
 @dataclass(frozen=True)
 class Scores:
-    """What was measured of the distinct GTs of a manifest, by content hash, and how to put it into its parts."""
+    """What was measured of the distinct GTs of a manifest, by content hash, and how to put it into its parts.
+
+    made: metric -> the fingerprint of what measured it; empty where nothing was missing, so that no model was needed.
+    """
 
     request: scorers.Request
     all_rows: bool
     measured: Mapping[str, Mapping[str, Any]]
+    made: Mapping[str, str]
 
     def join(self, part: pa.Table) -> pa.Table:
         """`part` with the request's columns: values that were there stay, what was missing is filled in."""
@@ -114,30 +118,55 @@ def measure(
     all_rows: bool = False,
     execution: engine.Execution | None = None,
     reuse: Sequence[str] = (),
+    bf16: bool = False,
 ) -> Scores:
     """Measure what is missing of the request's columns, each distinct GT once. Units go to `output`/.work.
 
-    reuse: manifests whose scores are taken over, where the same scorer measured the same content.
+    reuse, bf16: see `score`.
     """
     targets = _missing(source, request, all_rows)
-    found = reuse_.scores(reuse, request) if reuse and targets else {}
+    if not targets:
+        return Scores(request, all_rows, {}, {})
+    request = _in_bf16(request, targets) if bf16 else request
+    made = request.fingerprints()
+    found = reuse_.scores(reuse, request) if reuse else {}
     whole = {sha: values | {"problem": None} for sha, values in found.items() if len(values) == len(request.columns)}
     targets = [target for target in targets if target.sha256 not in whole]
     if targets:
         scorers.load(request)  # here, so that a model that cannot be had is said before any work
     hashes = [target.sha256 for target in targets]
-    units = [targets[i : i + UNIT_IMAGES] for i in range(0, len(targets), UNIT_IMAGES)]
+    size = UNIT_BATCHES if scorers.takes_batches(request.device) else UNIT_IMAGES
+    units = [targets[i : i + size] for i in range(0, len(targets), size)]
     results = engine.run_units(
         engine.work_folder(output),
         units,
         partial(_measure_unit, request=request),
-        fingerprint=files.digest(["score", VERSION, source.fingerprint, params_of(request), hashes]),
+        fingerprint=files.digest(["score", VERSION, source.fingerprint, made, size, hashes]),
         label="score",
         execution=execution,
         broken=partial(_broken, request=request),
         sizes=[len(unit) for unit in units],
     )
-    return Scores(request, all_rows, whole | {row["sha256"]: row for result in results for row in result.to_pylist()})
+    rows = {row["sha256"]: row for result in results for row in result.to_pylist()}
+    return Scores(request, all_rows, whole | rows, made)
+
+
+def _in_bf16(request: scorers.Request, targets: Sequence[Target]) -> scorers.Request:
+    """The request with the metrics that may be measured in bf16, by what it changes on a sample of the targets."""
+    some = targets[:: max(1, len(targets) // iqa.PROBES)][: iqa.PROBES]
+    probes = [pixels for pixels in map(load_pixels, some) if not isinstance(pixels, str)]
+    good = []
+    for name in request.pyiqa:
+        change = iqa.largest_change(request.metric(name), probes)
+        if change <= iqa.MARGIN * iqa.HALF_RANGE:
+            good.append(name)
+        said = (
+            f"changes {len(probes)} GTs by {change:.2%} of its range at most"
+            if math.isfinite(change)
+            else "too few GTs"
+        )
+        print(f"{name}: {'bf16' if name in good else 'stays in fp32: bf16'} {said}", file=sys.stderr)
+    return replace(request, bf16=tuple(good))
 
 
 def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list[Target]:
@@ -146,7 +175,8 @@ def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list
         return []
     there = [name for name in request.columns if name in source.column_names]
     targets: dict[str, Target] = {}
-    for part in source.parts(["gt_sha256", "dataset", "gt_path", "status", *there]):
+    places = source.place_columns("gt")
+    for part in source.parts(["gt_sha256", "status", *places, *there]):
         use = pc.is_valid(part.column("gt_sha256"))
         if not all_rows:
             use = pc.and_(use, pc.equal(part.column("status"), "kept"))
@@ -155,20 +185,20 @@ def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list
             for name in there[1:]:
                 full = pc.and_(full, pc.is_valid(part.column(name)))
             use = pc.and_not(use, full)
-        for row in part.filter(use).select(["gt_sha256", "dataset", "gt_path"]).to_pylist():
+        for row in part.filter(use).select(["gt_sha256", *places]).to_pylist():
             if row["gt_path"] and row["gt_sha256"] not in targets:
-                place = source.locate(row["dataset"], row["gt_path"])
-                targets[row["gt_sha256"]] = Target(row["gt_sha256"], place)
+                targets[row["gt_sha256"]] = Target(row["gt_sha256"], source.place(row, "gt"))
     return list(targets.values())
 
 
 def _measure_unit(unit: Sequence[Target], *, request: scorers.Request) -> pa.Table:
     """A row per target. With several threads, images are decoded while the device works; the scores are the same."""
-    loaded = (
-        ahead(load_pixels, unit, request.threads, 2 * request.threads)
-        if request.threads > 1
-        else map(load_pixels, unit)
-    )
+    scorers.load(request)  # here, not in every thread
+
+    def load(target: Target) -> scorers.Ready | str:
+        return scorers.ready(load_pixels(target), request)
+
+    loaded = ahead(load, unit, request.threads, 2 * request.threads) if request.threads > 1 else map(load, unit)
     found = scorers.measure_all(loaded, request)
     return _table([_row(target, one) for target, one in zip(unit, found, strict=True)], request)
 
@@ -183,11 +213,13 @@ def _table(rows: Sequence[Mapping[str, Any]], request: scorers.Request) -> pa.Ta
 
 
 def load_pixels(target: Target) -> images.Pixels | str:
-    """The pixels of a GT, or why they cannot be had."""
-    name = target.url.rsplit("/", 1)[-1]
+    """The pixels of an image, or why they cannot be had."""
+    name = target.place.url.rsplit("/", 1)[-1]
     try:
-        data = files.read(target.url)
-        if images.sha256(data) != target.sha256:
+        data = files.read(*target.place)
+        if len(data) < target.place.size:
+            return f"{name}: is cut off; run 'curate shard' again"
+        if target.place.size < 0 and images.sha256(data) != target.sha256:  # a tar may hold it converted
             return f"{name}: has changed since ingest"
         return images.decode(data).pixels
     except OSError as error:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
-from curate import checkpoints, daclip
-from manifests import files, images, metrics
+from curate import daclip, iqa
+from manifests import checkpoints, images, metrics
 from manifests.errors import UserError
 
 SIGNALS_VERSION = 3
-BATCHED = ("musiq", "musiq-ava", "musiq-paq2piq", "musiq-spaq")  # each image's score is its own, seen in their code
-PATCH, ATTENTION = 32, 70_000_000  # MUSIQ's patches, pixels; squares of their numbers in a batch (4K alone: 70 M)
 DACLIP = "daclip"  # among a request's names: the classifier, whose weights are a file
 _PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
 
@@ -62,9 +58,20 @@ class Request:
     weights: Mapping[str, str] = field(default_factory=dict)  # metric -> checkpoint file
     device: str = "cpu"
     threads: int = 1  # that decode ahead of the models
+    bf16: tuple[str, ...] = ()  # metrics of pyiqa that are measured in bf16
 
     def __hash__(self) -> int:
-        return hash((self.names, tuple(sorted(self.weights.items())), self.device))
+        return hash((self.names, tuple(sorted(self.weights.items())), self.device, self.bf16))
+
+    @property
+    def pyiqa(self) -> list[str]:
+        """Those of the names that are metrics of pyiqa."""
+        signals = signal_metrics()
+        return [name for name in self.names if name != DACLIP and name not in signals]
+
+    def metric(self, name: str) -> iqa.Metric:
+        """The metric of pyiqa, loaded once a process. Raises UserError when its weights cannot be had."""
+        return iqa.load(name, self.weights.get(name), _place(self.device))
 
     @property
     def columns(self) -> list[str]:
@@ -78,7 +85,7 @@ class Request:
         return daclip.COLUMNS if fitted else daclip.TYPES
 
     def fingerprints(self) -> dict[str, str]:
-        """What made each score: package version, and the hash of a checkpoint given as a file."""
+        """What made each score: package version, and the hash of the weights. Loads the metrics of pyiqa."""
         signals = signal_metrics()
         return {name: self._fingerprint(name, name in signals) for name in self.names}
 
@@ -89,16 +96,7 @@ class Request:
             clean = daclip.clean_path(self.weights[name])
             fitted = f":clean-{checkpoints.fingerprint(clean)}" if os.path.exists(clean) else ""
             return f"daclip:{checkpoints.fingerprint(self.weights[name])}{fitted}"
-        base = f"pyiqa-{importlib.metadata.version('pyiqa')}"
-        return f"{base}:{_weights_hash(self.weights[name])}" if name in self.weights else base
-
-
-@lru_cache
-def _weights_hash(path: str) -> str:
-    try:
-        return images.sha256(files.read(path))[:16]
-    except OSError as error:
-        raise UserError(f"{path}: weights cannot be read ({error.strerror})") from None
+        return self.metric(name).fingerprint + (":bf16" if name in self.bf16 else "")
 
 
 def measure(
@@ -118,93 +116,75 @@ def measure(
 
         measured = measure_signals(pixels, luma)
     for name in request.names:
-        value: float | None
         if name == DACLIP:
             model = _daclip(request)
             values |= _known(model.scores([model.prepare(pixels)])[0], request)
             continue
-        try:
-            value = measured[name] if name in signals else _pyiqa(name, request)([pixels])[0]
-        except UserError:
-            raise
-        except (RuntimeError, ValueError, AssertionError) as error:
-            value, reason = None, " ".join(str(error).split())[:200]
+        if name in signals:
+            _enter(name, measured[name], values, problems)
         else:
-            reason = f"is {value}"
-        if value is None or not math.isfinite(value):
-            problems.append(f"{name} {reason}")
-            value = None
-        values[metrics.column(name)] = value
+            _enter(name, iqa.one(request.metric(name), pixels, bf16=name in request.bf16), values, problems)
     return values, problems
 
 
+def _enter(name: str, found: float | str | None, values: dict[str, float | None], problems: list[str]) -> None:
+    """Put a score, or why there is none, where it belongs."""
+    good = found if not isinstance(found, str) and found is not None and math.isfinite(found) else None
+    values[metrics.column(name)] = good
+    if good is None:
+        problems.append(f"{name} {found if isinstance(found, str) else f'is {found}'}")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A decoded GT, and what DA-CLIP looks at of it where that is asked for."""
+
+    pixels: images.Pixels
+    square: Any = None
+
+
+def ready(pixels: images.Pixels | str, request: Request) -> Ready | str:
+    """What can be done to a GT beside others, in the thread that decoded it. A text stands for itself."""
+    if isinstance(pixels, str):
+        return pixels
+    return Ready(pixels, _daclip(request).prepare(pixels) if DACLIP in request.names else None)
+
+
 def measure_all(
-    loaded: Iterable[images.Pixels | str], request: Request
+    loaded: Iterable[Ready | str], request: Request
 ) -> list[tuple[dict[str, float | None], list[str]] | str]:
     """`measure` of many GTs, those models that take batches on all of them at once. A text stands for itself.
 
-    On a GPU the metrics of `BATCHED` take images of exactly the same size together, no more than their attention has
-    room for; when memory is short the batch is halved.
+    On a GPU the metrics of `iqa.BATCHED` take images of exactly the same size together.
     """
     out: list[tuple[dict[str, float | None], list[str]] | str] = []
-    together = [name for name in request.names if name in BATCHED and takes_batches(request.device)]
+    together = [name for name in request.names if name in iqa.BATCHED and takes_batches(request.device)]
     single = replace(request, names=tuple(name for name in request.names if name not in (DACLIP, *together)))
     prepared, places = [], []
     whole: dict[int, images.Pixels] = {}
     for one in loaded:
-        if not isinstance(one, str) and DACLIP in request.names:
-            prepared.append(_daclip(request).prepare(one))
+        if isinstance(one, str):
+            out.append(one)
+            continue
+        if one.square is not None:
+            prepared.append(one.square)
             places.append(len(out))
-        if not isinstance(one, str) and together:
-            whole[len(out)] = one
-        out.append(one if isinstance(one, str) else measure(one, single))
+        if together:
+            whole[len(out)] = one.pixels
+        out.append(measure(one.pixels, single))
     for place, found in zip(places, _daclip(request).scores(prepared) if prepared else (), strict=True):
         out[place][0].update(_known(found, request))  # type: ignore[union-attr]
     for name in together:
-        for place, value in _in_batches(name, request, whole).items():
+        for place, value in iqa.many(request.metric(name), whole, bf16=name in request.bf16).items():
             measured = out[place]
             assert not isinstance(measured, str)  # it was scored, so it is an image
-            good = value if isinstance(value, float) and math.isfinite(value) else None
-            measured[0][metrics.column(name)] = good
-            if good is None:
-                measured[1].append(f"{name} {value if isinstance(value, str) else f'is {value}'}")
+            _enter(name, value, *measured)
     return out
 
 
 def takes_batches(device: str) -> bool:
     """Whether images go through a metric together: on a GPU; on the CPU it brings nothing."""
     return device.startswith("cuda")
-
-
-def _in_batches(name: str, request: Request, whole: Mapping[int, images.Pixels]) -> dict[int, float | str]:
-    """The scores of images, or why there is none, by their places."""
-    import torch
-
-    score = _pyiqa(name, request)
-    of_size: dict[tuple[int, ...], list[int]] = {}
-    for place, pixels in whole.items():
-        of_size.setdefault(pixels.shape[:2], []).append(place)
-    out: dict[int, float | str] = {}
-    for (height, width), places in of_size.items():
-        tokens = math.ceil(height / PATCH) * math.ceil(width / PATCH)
-        size = max(1, ATTENTION // tokens**2)
-        while places:
-            some = places[:size]
-            try:
-                out |= dict(zip(some, score([whole[place] for place in some]), strict=True))
-            except torch.cuda.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
-                if len(some) > 1:
-                    size = len(some) // 2
-                    continue
-                out[some[0]] = f"does not fit into memory at {width}x{height} ({str(error).split('.')[0][:80]})"
-            except (RuntimeError, ValueError, AssertionError) as error:
-                if len(some) > 1:
-                    size = 1
-                    continue
-                out[some[0]] = " ".join(str(error).split())[:200]
-            places = places[len(some) :]
-    return out
 
 
 def _known(found: Mapping[str, float | None], request: Request) -> dict[str, float | None]:
@@ -218,7 +198,7 @@ def _daclip(request: Request) -> daclip.Model:
 def check_weights(request: Request) -> None:
     """Raises UserError unless every checkpoint given is a file and for a metric of the request."""
     for path in request.weights.values():
-        _weights_hash(path)
+        checkpoints.fingerprint(path)
     if unknown := set(request.weights) - set(request.names):
         raise UserError(f"--weights names {min(unknown)!r}, which is not among the metrics of this run", exit_code=2)
 
@@ -226,50 +206,10 @@ def check_weights(request: Request) -> None:
 def load(request: Request) -> None:
     """Load every model of the request now, so that a missing one is said before any work. Raises UserError."""
     check_weights(request)
-    for name in request.names:
-        if name == DACLIP:
-            _daclip(request)
-        elif name not in signal_metrics():
-            _pyiqa(name, request)
-
-
-@lru_cache(maxsize=32)
-def _pyiqa(name: str, request: Request) -> Callable[[Sequence[images.Pixels]], list[float]]:
-    """A pyiqa metric as a function of images of one size.
-
-    But for `BATCHED` it is given one at a time: in others a score may depend on what stands beside an image.
-    """
-    import torch
-
-    place = _place(request.device)
-    try:
-        if name in request.weights:
-            checkpoints.read(request.weights[name])  # pyiqa itself would run what a pickle asks for
-        with _quiet():
-            import pyiqa
-
-            given = {"pretrained_model_path": request.weights[name]} if name in request.weights else {}
-            metric = pyiqa.create_metric(name, device=torch.device(place), **given)
-    except UserError:
-        raise
-    except Exception as error:  # pyiqa fails in many ways when a file is absent or foreign
-        raise UserError(_absent(name, error)) from error
-
-    def score(pictures: Sequence[images.Pixels]) -> list[float]:
-        batch = torch.stack([torch.from_numpy(images.to_float(one)).permute(2, 0, 1) for one in pictures])
-        with torch.inference_mode():
-            values: list[float] = metric(batch.to(place)).double().flatten().tolist()
-        return values
-
-    return score
-
-
-def _absent(name: str, error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return (
-        f"{name}: its weights could not be loaded ({reason}); give a file with --weights {name}=FILE, or put pyiqa's "
-        "checkpoint into $TORCH_HOME/hub/pyiqa, or use what needs no download: piqe, entropy, signals"
-    )
+    if DACLIP in request.names:
+        _daclip(request)
+    for name in request.pyiqa:
+        request.metric(name)
 
 
 def cuda_devices(device: str) -> int:
@@ -294,11 +234,3 @@ def _place(device: str) -> str:
     from curate.engine import worker_number
 
     return f"cuda:{worker_number() % count}"
-
-
-def _quiet() -> Any:
-    """Silence what pyiqa prints while it loads; errors still come as exceptions."""
-    import contextlib
-    import io
-
-    return contextlib.redirect_stdout(io.StringIO())

@@ -23,7 +23,7 @@ from curate import engine, tiles
 from manifests import files, images, schema
 from manifests.ahead import ahead
 from manifests.errors import UserError
-from manifests.table import Manifest, read, refuse_existing, stage_entry, write
+from manifests.table import SHARDS, Manifest, Member, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 SPLITS = ("train", "ref", "test")
@@ -43,8 +43,8 @@ class Sample:
     """One pair on its way into a tar: where its files are, what they must hash to, its JSON, the tiles to make."""
 
     pair_id: str
-    lq: str
-    gt: str
+    lq: Member
+    gt: Member
     lq_sha256: str | None
     gt_sha256: str | None
     facts: Mapping[str, Any]
@@ -116,7 +116,8 @@ def shard(
     stage = stage_entry("shard", VERSION, params, [source])
     more = sum(len(sample.tiles) - 1 for one in shards for sample in one.samples if sample.tiles)
     rows = source.rows["rows"] + more - _uncut(shards, placed)
-    done = write(output, indexed, roots=source.roots, stages=[*source.stages, stage], expected_rows=rows)
+    roots = {name: root for name, root in source.roots.items() if name != SHARDS}
+    done = write(output, indexed, roots=roots, stages=[*source.stages, stage], expected_rows=rows)
     engine.clean(engine.work_folder(output))
     return done
 
@@ -163,7 +164,7 @@ def _pixel_bytes(row: Mapping[str, Any]) -> int:
 
 
 def _sample(source: Manifest, row: Mapping[str, Any], cut: tuple[tiles.Tile, ...]) -> Sample:
-    lq, gt = (source.locate(row["dataset"], row[name]) for name in ("lq_path", "gt_path"))
+    lq, gt = source.place(row, "lq"), source.place(row, "gt")
     facts = {name: value for name, value in row.items() if name not in NOT_FACTS and _can_be_said(value)}
     return Sample(row["pair_id"], lq, gt, row["lq.sha256"], row["gt_sha256"], facts, cut)
 
@@ -235,9 +236,9 @@ Loaded = dict[str, tuple[str, bytes]]  # lq, gt -> extension and bytes
 def _load(sample: Sample) -> list[Loaded] | str:
     """The images of a pair, or of each of its tiles; or what is wrong with it."""
     found: Loaded = {}
-    for side, url, sha256 in (("lq", sample.lq, sample.lq_sha256), ("gt", sample.gt, sample.gt_sha256)):
+    for side, place, sha256 in (("lq", sample.lq, sample.lq_sha256), ("gt", sample.gt, sample.gt_sha256)):
         try:
-            found[side] = _member(files.read(url), sha256)
+            found[side] = _member(files.read(*place), sha256 if place.size < 0 else None)  # a tar's may be converted
         except (OSError, images.ImageError) as error:
             reason = getattr(error, "strerror", None) or error
             return f"{sample.facts[f'{side}_path']}: {reason}"

@@ -29,27 +29,18 @@ class Thumbnails:
         path = row[f"{side}_path"]
         if not path:
             return None
-        key = (row["dataset"], path)
+        key = (row["dataset"], f"{path}#{row.get('shard')},{row.get(f'{side}_offset')}")
         if key not in self._made:
             self._made[key] = self._make(row, side)
         return self._made[key]
 
     def _make(self, row: Mapping[str, Any], side: str) -> str | None:
-        for read in (self._from_file, self._from_shard):
+        for one in (row, {**row, "shard": None}):  # a tar may be gone where the files are not
             try:
-                return _uri(images.decode(read(row, side)).pixels)
+                return _uri(images.decode(files.read(*self._source.place(one, side))).pixels)
             except (OSError, images.ImageError, UserError):
                 continue
         return None
-
-    def _from_file(self, row: Mapping[str, Any], side: str) -> bytes:
-        return files.read(self._source.locate(row["dataset"], row[f"{side}_path"]))
-
-    def _from_shard(self, row: Mapping[str, Any], side: str) -> bytes:
-        if not row.get("shard"):
-            raise FileNotFoundError(row[f"{side}_path"])
-        url = files.join(self._source.path, row["shard"])
-        return files.read(url, row[f"{side}_offset"], row[f"{side}_size"])
 
 
 def _uri(pixels: images.Pixels) -> str:

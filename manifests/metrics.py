@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import io
 import re
 from dataclasses import dataclass
+from typing import Any
 
+from manifests import checkpoints
 from manifests.errors import UserError
 
 
@@ -118,3 +123,21 @@ def known(metric: str, signals: dict[str, Metric] | None = None) -> Metric:
     near = difflib.get_close_matches(metric, table, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(table))}"
     raise UserError(f"unknown metric {metric!r}; {hint}", exit_code=2)
+
+
+def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[Any, str]:
+    """A metric of pyiqa, and what made it: pyiqa's version and the hash of the weights that were read, if any.
+
+    weights: its checkpoint, otherwise pyiqa's cache ($TORCH_HOME), otherwise its hub. No pickle is run: UserError for
+    one that asks for it. pyiqa fails in many other ways when weights are absent or do not fit: any Exception.
+    """
+    import torch
+
+    given = {} if weights is None else {"pretrained_model_path": weights}
+    if weights is not None:
+        checkpoints.read(weights)
+    with checkpoints.guarded() as read, contextlib.redirect_stdout(io.StringIO()):
+        import pyiqa
+
+        net = pyiqa.create_metric(name, device=torch.device(device), **given)
+    return net, ":".join([f"pyiqa-{importlib.metadata.version('pyiqa')}", *checkpoints.joint(read)])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,15 @@ from manifests.ahead import ahead
 from manifests.errors import UserError
 
 PART_ROWS = 50_000
+SHARDS = ".shards"  # among the roots: where the tars of the column `shard` lie
+
+
+class Member(NamedTuple):
+    """Bytes of an image: `size` from `offset` of a tar; offset 0 and size -1 for a file of its own."""
+
+    url: str
+    offset: int = 0
+    size: int = -1
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,12 @@ class Manifest:
 
     @cached_property
     def roots(self) -> dict[str, str]:
-        """Dataset → folder or URL that its rows' paths are relative to, resolved from the manifest's place."""
-        return {name: files.join(self.path, root) for name, root in self.info["roots"].items()}
+        """Dataset → folder or URL that its rows' paths are relative to, resolved from the manifest's place.
+
+        `SHARDS` is in it where there are shards, so that later stages, which write elsewhere, hand it on.
+        """
+        found = {name: files.join(self.path, root) for name, root in self.info["roots"].items()}
+        return {SHARDS: self.path, **found} if "shard" in self.column_names else found
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, in order; `columns` limits what is read (unknown names raise UserError)."""
@@ -95,6 +108,22 @@ class Manifest:
         if root is None:
             raise UserError(f"{self.path}: dataset {dataset!r} has no entry in 'roots' of manifest.json")
         return files.join(root, path)
+
+    def locate_shard(self, shard: str) -> str:
+        """Where the tar that the column `shard` names is."""
+        return files.join(self.roots[SHARDS], shard)
+
+    def place_columns(self, *sides: str) -> list[str]:
+        """The columns that `place` needs for these sides, "gt" and "lq"."""
+        names = ["dataset", *(f"{side}_path" for side in sides)]
+        places = ["shard", *(f"{side}_{what}" for side in sides for what in ("offset", "size"))]
+        return [*names, *places] if "shard" in self.column_names else names
+
+    def place(self, row: Mapping[str, Any], side: str) -> Member:
+        """Where the row's "gt" or "lq" lies: in its tar once it is in one (a tile is nowhere else)."""
+        if row.get("shard"):
+            return Member(self.locate_shard(row["shard"]), row[f"{side}_offset"], row[f"{side}_size"])
+        return Member(self.locate(row["dataset"], row[f"{side}_path"]))
 
 
 @dataclass(frozen=True)

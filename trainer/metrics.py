@@ -125,10 +125,9 @@ def check_name(name: str) -> None:
 def _pyiqa(name: str, device: str) -> Metric:
     check_name(name)
     try:
-        with _quiet():
-            import pyiqa
-
-            model = pyiqa.create_metric(name, device=torch.device(device))
+        model, made = metrics.create(name, device)
+    except UserError:
+        raise
     except Exception as error:  # pyiqa fails in many ways when weights are absent
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise MissingMetricError(
@@ -146,7 +145,7 @@ def _pyiqa(name: str, device: str) -> Metric:
             return None  # too small for this metric, or degenerate
         return value if math.isfinite(value) else None
 
-    convention = f"pyiqa {pyiqa.__version__}, RGB, 8 bit, whole image, {'with' if full_reference else 'without'} GT"
+    convention = f"{made}, RGB, 8 bit, whole image, {'with' if full_reference else 'without'} GT"
     return Metric(name, not model.lower_better, measure, convention)
 
 

@@ -43,7 +43,6 @@ class Rows:
         names = self.manifest.column_names
         self.scores = [name for name in names if name.startswith(SCORES)]
         self.texts = [name for name in SHOWN if name in names]
-        places = [name for name in ("shard", "lq_offset", "lq_size", "gt_offset", "gt_size") if name in names]
         columns = [
             "pair_id",
             "task",
@@ -56,8 +55,8 @@ class Rows:
             "height",
             "scale",
         ]
-        self._places = ["dataset", "lq_path", "gt_path", *places]
-        table = self.manifest.table([*columns, *self.scores, *self.texts, *places])
+        self._places = self.manifest.place_columns("lq", "gt")
+        table = self.manifest.table([*dict.fromkeys([*columns, *self.scores, *self.texts, *self._places])])
         self.table = table.filter(pc.is_valid(table.column("gt_path"))).combine_chunks()
         if not len(self.table):
             raise UserError(f"{manifest}: has no row with a GT to look at")
@@ -130,11 +129,7 @@ class Rows:
         one = {name: self.table.column(name)[row].as_py() for name in self._places}
         if not one[f"{side}_path"]:
             return None
-        if one.get("shard"):
-            url = files.join(self.manifest.path, one["shard"])
-            data = files.read(url, one[f"{side}_offset"], one[f"{side}_size"])
-        else:
-            data = files.read(self.manifest.locate(one["dataset"], one[f"{side}_path"]))
+        data = files.read(*self.manifest.place(one, side))
         decoded = images.decode(data)
         if decoded.converted or decoded.format not in PLAIN or decoded.pixels.dtype != np.uint8:
             return images.encode_png(images.to_8_bit(decoded.pixels)), "image/png"

@@ -70,7 +70,10 @@ class Endpoint:
                 reason = str(error) or type(error).__name__
                 continue
             if answer.status_code == 200:
-                return answer.json()
+                try:
+                    return answer.json()
+                except ValueError:
+                    raise UserError(f"{self._url}: its answer is not JSON ({answer.text[:120]!r})") from None
             reason = f"{answer.status_code} {' '.join(answer.text.split())[:120]}"
             if answer.status_code not in AGAIN:
                 break

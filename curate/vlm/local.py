@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
 from curate.vlm import Settings
-from manifests import images
+from manifests import checkpoints, images
 from manifests.errors import UserError
 
 
@@ -17,17 +18,17 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.name = (
-            settings.model if not os.path.isdir(settings.model) else os.path.basename(settings.model.rstrip("/"))
-        )
         try:
             import torch
             from transformers import AutoModelForImageTextToText, AutoProcessor
 
             kind = torch.bfloat16 if settings.device.startswith("cuda") else torch.float32
             processors: Any = AutoProcessor  # it has no annotations
-            self._processor: Any = processors.from_pretrained(settings.model)
-            self._net: Any = AutoModelForImageTextToText.from_pretrained(settings.model, dtype=kind)
+            plain = {"trust_remote_code": False}  # said here, or transformers asks whether it may
+            self._processor: Any = processors.from_pretrained(settings.model, **plain)
+            self._net: Any = AutoModelForImageTextToText.from_pretrained(settings.model, dtype=kind, **plain)
+        except pickle.UnpicklingError as error:
+            raise checkpoints.refused(settings.model, error) from None
         except Exception as error:  # no such folder, no network, no weights, an architecture that it does not know
             reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise UserError(
@@ -39,6 +40,7 @@ class Local:
         self._processor.tokenizer.padding_side = "left"
         net: Any = self._net
         net.to(settings.device).eval()
+        self.name = _name(settings.model, getattr(net.config, "_commit_hash", None))
 
     def ask(
         self, pictures: Sequence[images.Pixels], prompt: str, *, seed: int, temperature: float | None = None
@@ -78,7 +80,11 @@ class Local:
             for one in pictures
         ]  # fmt: skip
         inputs = self._processor.apply_chat_template(
-            talks, tokenize=True, return_dict=True, return_tensors="pt", padding=True, add_generation_prompt=True
+            talks,
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=True,
+            processor_kwargs={"padding": True, "return_tensors": "pt"},
         ).to(self._net.device)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self._net.dtype)
@@ -91,6 +97,14 @@ class Local:
         new = out[:, inputs["input_ids"].shape[1] :]
         texts: list[str] = self._processor.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def _name(model: str, commit: str | None) -> str:
+    """What an answer depends on: the folder and the hash of its weights, or the hub id and its commit."""
+    if not os.path.isdir(model):
+        return f"{model}@{commit[:16]}" if commit else model
+    weights = [os.path.join(model, name) for name in os.listdir(model) if name.endswith((".safetensors", ".bin"))]
+    return "@".join([os.path.basename(os.path.abspath(model)), *checkpoints.joint(weights)])
 
 
 def _batches(pictures: Sequence[images.Pixels], size: int) -> list[list[int]]:

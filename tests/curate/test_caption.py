@@ -15,6 +15,7 @@ from curate import caption_text, vlm
 from curate.cli import app
 from curate.vlm import endpoint as endpoint_
 from manifests.errors import UserError
+from tests.curate import tiny_vlm
 from tests.curate.test_shard import row_of, write
 
 LONG = "The image features a red barn in a green field. The sky is clear and blue. A dog sleeps. It is 3.5 m long."
@@ -70,81 +71,10 @@ def pairs(photographs, save, tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny_llava(tmp_path_factory):
-    """LLaVA's architecture with 32 channels, and a tokenizer trained here."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-    )  # fmt: skip
-
-    folder = str(tmp_path_factory.mktemp("llava") / "tiny-llava")
-    raw = Tokenizer(models.BPE(unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
-    raw.train_from_iterator(
-        [LONG, stage.PROMPT, "USER ASSISTANT"] * 3, trainers.BpeTrainer(vocab_size=300, special_tokens=special)
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    size = {"height": 28, "width": 28}
-    pictures = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
-    template = (
-        "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}"
-        "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} ASSISTANT:"
-    )
-    LlavaProcessor(
-        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default", chat_template=template,
-        num_additional_image_tokens=1,
-    ).save_pretrained(folder)  # fmt: skip
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision = CLIPVisionConfig(**shape, image_size=28, patch_size=14)
-    words = LlamaConfig(**shape, vocab_size=len(tokenizer), max_position_embeddings=512, pad_token_id=3)
-    config = LlavaConfig(
-        vision_config=vision, text_config=words, image_token_index=tokenizer.convert_tokens_to_ids("<image>")
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    return folder
-
-
-def test_a_local_model_answers_in_batches_as_one_by_one(tiny_llava, photographs):
-    model = vlm.load(vlm.Settings(tiny_llava, max_tokens=12, batch=4))
-    pictures = [pixels[:64, : 64 + 8 * (k % 2)] for k, pixels in enumerate(list(photographs.values()) * 2)]
-    together = model.ask(pictures, stage.PROMPT, seed=0)
-    assert together == [model.ask([one], stage.PROMPT, seed=0)[0] for one in pictures]
-    assert model.name == "tiny-llava" and any(together)
-    drawn = model.ask(pictures, stage.PROMPT, seed=3, temperature=1.0)
-    assert drawn == model.ask(pictures[::-1], stage.PROMPT, seed=3, temperature=1.0)[::-1]  # whatever stands beside it
-    assert drawn != model.ask(pictures, stage.PROMPT, seed=4, temperature=1.0)
-
-
-def test_memory_that_is_short_halves_the_batch(tiny_llava, photographs, monkeypatch):
-    import torch
-
-    model = vlm.load(vlm.Settings(tiny_llava, max_tokens=5, batch=8))
-    pictures = [pixels[:64, :64] for pixels in list(photographs.values())[:3] * 2]
-    expected, whole = model.ask(pictures, "Say it.", seed=0), model._generate
-
-    def short(some, *rest):
-        if len(some) > 2:
-            raise torch.cuda.OutOfMemoryError
-        return whole(some, *rest)
-
-    monkeypatch.setattr(model, "_generate", short)
-    assert model.ask(pictures, "Say it.", seed=0) == expected
+    return tiny_vlm.save("llava", str(tmp_path_factory.mktemp("llava") / "tiny-llava"))
 
 
 def test_a_model_that_cannot_be_had_is_one_line(tmp_path, pairs):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"could not be loaded .* --captioner signals"):
-        vlm.load(vlm.Settings(str(tmp_path / "empty")))
     with pytest.raises(UserError, match="needs a model: --model"):
         stage.caption(pairs, str(tmp_path / "out"), captioner="llava")
     with pytest.raises(UserError, match="choose gt, lq, both"):
@@ -260,16 +190,3 @@ def test_the_command_captions_with_a_tiny_model(pairs, tiny_llava, tmp_path):
     shown = CliRunner().invoke(app, ["caption", pairs, *options])
     assert shown.exit_code == 0, shown.output
     assert "denoise" in shown.output
-
-
-def test_a_local_folder_touches_no_network(tiny_llava, photographs, monkeypatch):
-    import socket
-
-    def refuse(*_, **__):
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    vlm.load.cache_clear()
-    model = vlm.load(vlm.Settings(tiny_llava, max_tokens=3))
-    assert len(model.ask([next(iter(photographs.values()))[:64, :64]], "Say it.", seed=0)) == 1

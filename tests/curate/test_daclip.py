@@ -10,10 +10,11 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from typer.testing import CliRunner
 
-from curate import checkpoints, daclip, scorers
+from curate import daclip, scorers
 from curate.cli import app
 from curate.filter import filter as run_filter
 from curate.identify import fit_clean, identify
+from manifests import checkpoints
 from manifests.errors import UserError
 from tests.curate.test_shard import row_of, write
 

@@ -189,11 +189,11 @@ def test_a_name_that_is_not_utf8_is_an_error_row(outcome, photographs, workers):
 
 
 def test_a_metric_that_gives_nan_is_an_error(tmp_path, photographs, save, monkeypatch):
-    from curate import scorers
+    from curate import iqa
 
     save("d/a.png", photographs["coffee"])
     first = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.png", task="clean")
-    monkeypatch.setattr(scorers, "_pyiqa", lambda name, request: lambda pictures: [float("nan")])
+    monkeypatch.setattr(iqa.Metric, "score", lambda self, pictures, bf16=False: [float("nan")])
     done = score(first.path, str(tmp_path / "s"), iqa=["entropy"])
     (row,) = done.table().to_pylist()
     assert (row["status"], row["iqa.entropy"]) == ("error", None)

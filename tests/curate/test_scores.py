@@ -8,7 +8,7 @@ import torch
 from curate import engine, scorers
 from curate import score as stage
 from curate.ingest import ingest
-from manifests import files, images, metrics
+from manifests import files, images, metrics, table
 from manifests.errors import UserError
 
 OFFLINE = sorted(name for name, metric in metrics.NO_REFERENCE.items() if metric.offline)
@@ -51,9 +51,7 @@ def test_scores_do_not_depend_on_batch_worker_order_or_threads(manifest, tmp_pat
     workers = stage.score(manifest.path, str(tmp_path / "two"), iqa=request.names, workers=2)
     close(first, scored(workers.table(), request.columns), request)
 
-    targets = [
-        stage.Target(row["gt_sha256"], manifest.locate("d", row["gt_path"])) for row in manifest.table().to_pylist()
-    ]
+    targets = [stage.Target(row["gt_sha256"], manifest.place(row, "gt")) for row in manifest.table().to_pylist()]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -70,14 +68,12 @@ def test_scores_do_not_depend_on_batch_worker_order_or_threads(manifest, tmp_pat
 
 def test_what_one_image_does_stays_with_it(manifest, tmp_path):
     """A GT that cannot be read, in the middle of a batch that is decoded ahead, fails alone."""
-    targets = [
-        stage.Target(row["gt_sha256"], manifest.locate("d", row["gt_path"])) for row in manifest.table().to_pylist()
-    ]
-    targets[3] = stage.Target(targets[3].sha256, str(tmp_path / "gone.png"))
+    targets = [stage.Target(row["gt_sha256"], manifest.place(row, "gt")) for row in manifest.table().to_pylist()]
+    targets[3] = stage.Target(targets[3].sha256, table.Member(str(tmp_path / "gone.png")))
     rows = stage._measure_unit(targets, request=scorers.Request(("entropy",), threads=2)).to_pylist()
     assert [row["sha256"] for row in rows] == [target.sha256 for target in targets]
     assert [row["problem"] for row in rows if row["problem"]] == ["gone.png: No such file or directory"]
-    pixels = images.decode(files.read(targets[4].url)).pixels
+    pixels = images.decode(files.read(*targets[4].place)).pixels
     assert rows[4]["iqa.entropy"] == scorers.measure(pixels, scorers.Request(("entropy",)))[0]["iqa.entropy"]
 
 

@@ -15,9 +15,14 @@ import pytest
 import webdataset
 from PIL import Image, ImageCms, PngImagePlugin
 
+from curate import scorers
+from curate.filter import filter as filter_
+from curate.merge import merge
+from curate.score import score
 from curate.shard import _extension, shard
 from manifests import files, images, schema, table
 from manifests.errors import UserError
+from trainer.stream.index import open_index
 
 STAGE = {"stage": "test", "version": 1, "params": {}, "inputs": []}
 
@@ -428,3 +433,39 @@ def test_large_training_pairs_are_cut_into_tiles(pairs, photographs, save, tmp_p
         shard(source, str(tmp_path / "s4"), tile=255, overlap=64)
     with pytest.raises(UserError, match="less than the tile"):
         shard(source, str(tmp_path / "s4"), tile=64, overlap=64)
+
+
+def test_later_stages_read_the_tars_and_hand_their_place_on(pairs, photographs, save, tmp_path):
+    root, rows = tmp_path / "large", []
+    for number, pixels in enumerate(list(photographs.values())[:2]):
+        gt = np.ascontiguousarray(pixels[:160, :200])
+        paths = [save(f"large/{side}/{number}.bmp", part) for side, part in (("lq", gt // 2), ("gt", gt))]
+        rows.append(row_of(root, "low_light", *paths) | {"split": "train"})
+    rows.append(row_of(root, "low_light", *[save(f"large/{s}/s.jpg", gt[:96, :96]) for s in ("lq", "gt")]))
+    rows[-1]["split"] = "train"
+    done = shard(write(tmp_path / "m", rows, root), str(tmp_path / "s"), tile=128, overlap=64)
+    os.rename(root, tmp_path / "gone")  # what is in the tars is all there is
+
+    scored = score(done.path, str(tmp_path / "elsewhere" / "scored"))
+    assert scored.rows["kept"] == len(scored.table()) == 13
+    first = scored.table().to_pylist()[0]
+    with tarfile.open(tmp_path / "s" / first["shard"]) as tar:
+        member = tar.extractfile(tar.getnames()[1])
+        tile = images.decode(member.read()).pixels
+    expected, _ = scorers.measure(tile, scorers.Request(("noise_sigma",)))
+    assert first["iqa.noise_sigma"] == pytest.approx(expected["iqa.noise_sigma"])
+
+    filtered = filter_(scored.path, str(tmp_path / "filtered"), drop_worst={"noise_sigma": 20})
+    assert filtered.rows["dropped"] == 2 and filtered.info["roots"][table.SHARDS] == "../s"
+    index = open_index(filtered.path)
+    assert len(index.rows) == 11 and index.rows[0].gt.url == str(tmp_path / "s" / first["shard"])
+    again = shard(filtered.path, str(tmp_path / "again"))
+    assert table.SHARDS not in again.info["roots"] and again.rows["kept"] == 11
+    sizes = [row["sample_size"] for row in again.table().to_pylist() if row["status"] == "kept"]
+    assert all(sizes) and open_index(again.path).rows[0].gt.url.startswith(str(tmp_path / "again"))
+    with pytest.raises(UserError, match="is in shards, as an earlier manifest is in others"):
+        merge([done.path, again.path], str(tmp_path / "merged"))
+
+    (tmp_path / "s" / first["shard"]).write_bytes(b"x" * 700)
+    short = score(done.path, str(tmp_path / "short"))
+    assert short.rows["error"] == 13 and "is cut off" in short.table().to_pylist()[0]["decisions"][-1]["text"]

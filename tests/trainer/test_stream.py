@@ -23,8 +23,9 @@ import torch
 
 from manifests import table
 from manifests.errors import UserError
+from manifests.table import Member
 from trainer.stream import crops, index, loader, plan
-from trainer.stream.index import Index, Member, Pair, open_index
+from trainer.stream.index import Index, Pair, open_index
 from trainer.stream.loader import Batch, Stream
 from trainer.stream.reading import Reader
 

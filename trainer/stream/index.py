@@ -23,10 +23,10 @@ from manifests import files
 from manifests import table as tables
 from manifests.errors import UserError
 from trainer.stream.cache import Cache
-from trainer.stream.reading import Member, Pair, Reader, Row
+from trainer.stream.reading import Pair, Reader, Row
 from trainer.stream.rows import Array, Columns, Rows
 
-__all__ = ["Index", "Member", "Pair", "Row", "Rows", "open_index"]
+__all__ = ["Index", "Pair", "Row", "Rows", "open_index"]
 
 BLOCK = 16  # shards whose samples are mixed when they lie on a network
 PLACES = ["lq_offset", "lq_size", "gt_offset", "gt_size"]
@@ -104,7 +104,8 @@ def _index(columns: Columns, opened: Sequence[tables.Manifest], strata: str) -> 
     if None in columns.names[strata]:
         raise UserError(f"{path}: has a kept pair without a {strata}; name it with 'curate ingest --task'")
     rows = Rows(columns, opened, strata)
-    places = [one.path if shards != [None] else root for one in opened for root in one.roots.values()]
+    tars = shards != [None]
+    places = [root for one in opened for name, root in one.roots.items() if (name == tables.SHARDS) == tars]
     block = BLOCK if None not in shards and any(map(files.is_url, places)) else None
     names = columns.names[strata]
     order = np.argsort(columns[strata], kind="stable").astype(np.int32)

@@ -14,20 +14,13 @@ import numpy.typing as npt
 
 from manifests import files, images
 from manifests.errors import UserError
+from manifests.table import Member
 from trainer.stream.cache import Cache
 
 OPEN_FILES = 64  # tars that a process keeps open
 GAP = 1 << 16  # bytes that are read in vain rather than read in two goes: tar headers, padding, a small member
 
 Pixels = npt.NDArray[Any]
-
-
-class Member(NamedTuple):
-    """Bytes of an image: `size` from `offset` of a tar; offset 0 and size -1 for a file of its own."""
-
-    url: str
-    offset: int
-    size: int
 
 
 class Row(NamedTuple):

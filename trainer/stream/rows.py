@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests import files
 from manifests import table as tables
-from trainer.stream.reading import Member, Row
+from manifests.table import Member
+from trainer.stream.reading import Row
 
 NAMED = ("task", "subtask", "dataset", "shard")  # columns of few values
 NUMBERS = {  # a null is -1
@@ -130,7 +130,7 @@ class Rows(Sequence[Row]):
     def __init__(self, columns: Columns, manifests: Sequence[tables.Manifest], strata: str) -> None:
         self._columns, self._manifests, self._of_shard = columns, manifests, strata == "shard"
         shards = columns.names["shard"]
-        self._urls = [[name and files.join(one.path, name) for name in shards] for one in manifests]
+        self._urls = [[name and one.locate_shard(name) for name in shards] for one in manifests]
         self._kinds = [columns[name] for name in (*NAMED, "source", *NUMBERS)]
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class Rows(Sequence[Row]):
         source, scale, width, height, lq_at, lq_size, gt_at, gt_size = codes[len(NAMED) :]
         if shard is None:
             manifest, paths = self._manifests[source], self._columns.path_of(index)
-            lq, gt = (Member(manifest.locate(dataset, path), 0, -1) for path in paths)
+            lq, gt = (Member(manifest.locate(dataset, path)) for path in paths)
         else:
             url = self._urls[source][codes[NAMED.index("shard")]]
             lq, gt = Member(url, lq_at, lq_size), Member(url, gt_at, gt_size)

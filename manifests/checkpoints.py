@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import pickle
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,8 +16,6 @@ from manifests.errors import UserError
 @lru_cache
 def fingerprint(path: str) -> str:
     """The first 16 hex digits of a file's SHA-256. Raises UserError when it cannot be read."""
-    import hashlib
-
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -37,17 +38,68 @@ def read(path: str) -> dict[str, Any]:
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())
-        named = reason.split("GLOBAL ")[-1].split(" was not")[0] if "GLOBAL " in reason else "an object of its own"
-        raise UserError(
-            f"{path}: refused: reading it would run code ({named[:80]}); only files of plain tensors are loaded"
-        ) from None
+        raise refused(path, error) from None
     except Exception as error:  # torch and safetensors have many names for a damaged file
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path}: not a file of weights that can be read ({reason})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def refused(path: str, error: Exception) -> UserError:
+    """What to say of a pickle that torch's `weights_only` would not read."""
+    reason = " ".join(str(error).split())
+    named = reason.split("GLOBAL ")[-1].split(" was not")[0] if "GLOBAL " in reason else "an object of its own"
+    return UserError(
+        f"{path}: refused: reading it would run code ({named[:80]}); only files of plain tensors are loaded"
+    )
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[list[str]]:
+    """While it is open, libraries that load weights by themselves read pickles with `weights_only`, whatever they ask.
+
+    Yields the paths of the files of weights that were read, as they come. A pickle that would run code: UserError.
+    Nothing else of this process may load weights meanwhile.
+    """
+    import safetensors.torch
+    import scipy.io
+    import torch
+
+    paths: list[str] = []
+
+    def noting(function: Any) -> Any:
+        def read(file: Any, *args: Any, **options: Any) -> Any:
+            path = str(getattr(file, "name", file))
+            paths.append(path)
+            if function is not load:
+                return function(file, *args, **options)
+            try:
+                return load(file, *args, **{**options, "weights_only": True})
+            except pickle.UnpicklingError as error:
+                raise refused(path, error) from None
+
+        return read
+
+    load = torch.load
+    readers: list[tuple[Any, str]] = [
+        (torch, "load"), (torch.jit, "load"), (safetensors.torch, "load_file"), (scipy.io, "loadmat"),
+    ]  # fmt: skip
+    before = [getattr(module, name) for module, name in readers]
+    try:
+        for (module, name), function in zip(readers, before, strict=True):
+            setattr(module, name, noting(function))
+        yield paths
+    finally:
+        for (module, name), function in zip(readers, before, strict=True):
+            setattr(module, name, function)
+
+
+def joint(paths: Sequence[str]) -> list[str]:
+    """One name for several files of weights: none for none, a single file's own fingerprint, a hash of all of them."""
+    prints = sorted({fingerprint(path) for path in paths if os.path.isfile(path)})
+    return prints if len(prints) < 2 else [hashlib.sha256(",".join(prints).encode()).hexdigest()[:16]]
 
 
 def find(given: str, name: str) -> str:
