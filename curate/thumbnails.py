@@ -44,9 +44,14 @@ class Thumbnails:
 
 
 def _uri(pixels: images.Pixels) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(pixels)).decode()
+
+
+def jpeg(pixels: images.Pixels, side: int = SIDE) -> bytes:
+    """A JPEG file of (H, W, 3) pixels whose longer side becomes `side`."""
     pixels = images.to_8_bit(pixels)
-    factor = SIDE / max(pixels.shape[:2])
+    factor = side / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST
     small = np.asarray(cv2.resize(pixels, size, interpolation=way))
-    return "data:image/jpeg;base64," + base64.b64encode(images.encode_jpeg(small, QUALITY)).decode()
+    return images.encode_jpeg(small, QUALITY)

@@ -40,8 +40,9 @@ def read(path: str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise refused(path, error) from None
     except Exception as error:  # torch and safetensors have many names for a damaged file
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a file of weights that can be read ({reason})") from None
+        reason = " ".join(str(error).split())[:120]
+        reason = reason if " " in reason else f"{type(error).__name__} {reason}"  # a KeyError says a number
+        raise UserError(f"{path}: not a file of weights that can be read ({reason.strip()})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
@@ -114,15 +115,38 @@ def find(given: str, name: str) -> str:
         if not os.path.isfile(path):
             raise UserError(f"{given}: has no {name} in it; name the file itself")
         return path
-    if given.count("/") != 1 or given.startswith((".", "/", "~")):
-        raise UserError(f"{given}: no such file of weights")
+    check_hub_id(given, "file of weights")
     from huggingface_hub import hf_hub_download
 
+    alone = unreachable()
     try:
-        return str(hf_hub_download(given, name))
+        return str(hf_hub_download(given, name, local_files_only=bool(alone)))
     except Exception as error:  # no network, no such repository, no such file
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = alone or " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
             f"{given}: {name} could not be fetched from the hub ({reason}); fetch it elsewhere and give the file with "
             "--weights, or use the built-in identifier (--model signals), which needs none"
         ) from None
+
+
+def check_hub_id(given: str, what: str) -> None:
+    """Raises UserError for what is no hub id (OWNER/MODEL), and so was meant as a `what` of this machine."""
+    if given.count("/") != 1 or given.startswith((".", "/", "~")):
+        raise UserError(f"{given}: no such {what}, and no hub id (OWNER/MODEL)")
+
+
+def unreachable() -> str | None:
+    """Why the hub is not to be asked, once: it does not answer, or shall not be; None where it can be.
+
+    The hub's own client would try again for minutes, aloud.
+    """
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "not in the hub's cache, and HF_HUB_OFFLINE is set"
+    try:
+        httpx.head(constants.ENDPOINT, timeout=10.0)
+    except httpx.HTTPError as error:
+        return f"not in the hub's cache, and {constants.ENDPOINT} does not answer: {error}"
+    return None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import logging
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,8 +139,31 @@ def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[
     given = {} if weights is None else {"pretrained_model_path": weights}
     if weights is not None:
         checkpoints.read(weights)
-    with checkpoints.guarded() as read, contextlib.redirect_stdout(io.StringIO()):
+    with _apart(name), checkpoints.guarded() as read, contextlib.redirect_stdout(io.StringIO()):
         import pyiqa
 
         net = pyiqa.create_metric(name, device=torch.device(device), **given)
     return net, ":".join([f"pyiqa-{importlib.metadata.version('pyiqa')}", *checkpoints.joint(read)])
+
+
+PATCHES = "pyiqa.archs.q_align"  # importing it replaces parts of transformers' Llama, and LLaVA is one
+PATCHING = ("qalign", "qalign_4bit", "qalign_8bit", "compare2score")  # metrics that need it
+
+
+@contextlib.contextmanager
+def _apart(name: str) -> Iterator[None]:
+    """Keep pyiqa from changing transformers for a metric that does not need it, and the hub from telling every try.
+
+    pyiqa imports all its metrics to find one, and goes on where an import fails.
+    """
+    hub = logging.getLogger("huggingface_hub")
+    level, blocked = hub.level, name not in PATCHING and PATCHES not in sys.modules
+    hub.setLevel(logging.ERROR)
+    if blocked:
+        sys.modules[PATCHES] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+        if blocked:
+            del sys.modules[PATCHES]

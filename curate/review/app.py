@@ -80,6 +80,16 @@ def build(
             return PlainTextResponse("no such image", 404)
         return Response(there[0], media_type=there[1], headers={"Cache-Control": "private, max-age=3600"})
 
+    def thumbnail(request: Request) -> Response:
+        row = request.path_params["row"]
+        try:
+            small = rows.thumbnail(row) if 0 <= row < len(rows) else None
+        except (OSError, images.ImageError):
+            small = None
+        if small is None:
+            return PlainTextResponse("no such image", 404)
+        return Response(small, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
     async def say(request: Request) -> Response:
         try:
             body = await request.json()
@@ -99,6 +109,7 @@ def build(
         Route("/api/row/{row:int}", detail),
         Route("/api/verdict", say, methods=["POST"]),
         Route("/image/{row:int}/{side}", image),
+        Route("/thumbnail/{row:int}", thumbnail),
     ]
     return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)])
 

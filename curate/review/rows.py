@@ -10,11 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.thumbnails import jpeg
 from manifests import files, images
 from manifests.errors import UserError
 from manifests.table import Manifest, read
 
 SCORES = ("iqa.", "degradation.", "daclip.")
+THUMBNAIL = 156  # pixels of the longer side
 SHOWN = ("caption", "judge.distortion", "judge.quality", "instruction")
 PLAIN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # what a browser shows as it is
 
@@ -126,14 +128,22 @@ class Rows:
 
         Raises OSError and ImageError.
         """
-        one = {name: self.table.column(name)[row].as_py() for name in self._places}
-        if not one[f"{side}_path"]:
+        data = self._bytes(row, side)
+        if data is None:
             return None
-        data = files.read(*self.manifest.place(one, side))
         decoded = images.decode(data)
         if decoded.converted or decoded.format not in PLAIN or decoded.pixels.dtype != np.uint8:
             return images.encode_png(images.to_8_bit(decoded.pixels)), "image/png"
         return data, PLAIN[decoded.format]
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """A small JPEG file of a row's GT; None where there is none. Raises OSError and ImageError."""
+        data = self._bytes(row, "gt")
+        return None if data is None else jpeg(images.decode(data).pixels, THUMBNAIL)
+
+    def _bytes(self, row: int, side: str) -> bytes | None:
+        one = {name: self.table.column(name)[row].as_py() for name in self._places}
+        return files.read(*self.manifest.place(one, side)) if one[f"{side}_path"] else None
 
     def _reasons(self) -> dict[str, npt.NDArray[np.bool_]]:
         """stage/rule → which rows it dropped or failed."""

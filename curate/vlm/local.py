@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from curate.vlm import Settings
-from manifests import checkpoints, images
+from manifests import checkpoints, images, metrics
 from manifests.errors import UserError
 
 
@@ -17,20 +18,30 @@ class Local:
     """Greedy answers are made in batches of pictures of one size; drawn ones one by one, each from its own seed."""
 
     def __init__(self, settings: Settings) -> None:
+        if metrics.PATCHES in sys.modules:
+            raise UserError(
+                f"{settings.model}: pyiqa's qalign or compare2score ran in this process and changed transformers' "
+                "Llama; run the captions or the judge in a command of its own"
+            )
         self.settings = settings
+        folder = os.path.isdir(settings.model)
+        if not folder:
+            checkpoints.check_hub_id(settings.model, "folder of a model")
+        alone = None if folder else checkpoints.unreachable()
         try:
             import torch
             from transformers import AutoModelForImageTextToText, AutoProcessor
 
             kind = torch.bfloat16 if settings.device.startswith("cuda") else torch.float32
             processors: Any = AutoProcessor  # it has no annotations
-            plain = {"trust_remote_code": False}  # said here, or transformers asks whether it may
+            # the first is said, or transformers asks whether it may
+            plain = {"trust_remote_code": False, "local_files_only": folder or bool(alone)}
             self._processor: Any = processors.from_pretrained(settings.model, **plain)
             self._net: Any = AutoModelForImageTextToText.from_pretrained(settings.model, dtype=kind, **plain)
         except pickle.UnpicklingError as error:
             raise checkpoints.refused(settings.model, error) from None
         except Exception as error:  # no such folder, no network, no weights, an architecture that it does not know
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            reason = alone or " ".join(str(error).split())[:160] or type(error).__name__
             raise UserError(
                 f"{settings.model}: the model could not be loaded ({reason}); give a folder or hub id such as "
                 "llava-hf/llava-1.5-7b-hf, an --endpoint, or take --captioner signals, which needs no model"

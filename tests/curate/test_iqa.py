@@ -10,6 +10,7 @@ from curate import iqa, scorers
 from curate import score as stage
 from curate.filter import filter as run_filter
 from curate.ingest import ingest
+from manifests import metrics
 from manifests.errors import UserError
 
 
@@ -211,3 +212,17 @@ def test_metrics_that_take_batches_score_each_image_alone(name, untrained, photo
     for k, value in alone.items():
         assert together[k] == pytest.approx(value, abs=1e-3 * spread + 1e-6)
     assert alone[len(pictures) - 1] == pytest.approx(alone[0], abs=1e-3 * spread + 1e-6)
+
+
+def test_a_metric_leaves_transformers_as_it_is(untrained, tmp_path):
+    """pyiqa imports all its metrics to find topiq_nr; one of them replaces parts of Llama, which LLaVA is made of."""
+    import sys
+
+    from curate import vlm
+    from tests.curate import tiny_vlm
+
+    iqa.load("topiq_nr")
+    assert metrics.PATCHES not in sys.modules
+    folder = tiny_vlm.save("llava", str(tmp_path / "llava"))
+    model = vlm.load(vlm.Settings(folder, max_tokens=2))
+    assert len(model.ask([np.zeros((40, 40, 3), np.uint8)], "Say it.", seed=0)) == 1

@@ -191,6 +191,8 @@ def test_a_person_reviews_in_a_browser_and_a_kill_loses_nothing(pairs, tmp_path,
         page.wait_for_function("document.querySelector('.pane[data-side=gt] img').naturalWidth === 320")
         assert page.text_content("#name") == "gt4.png" and "below 45" in page.text_content("#reasons")
         assert "Picture 4." in page.text_content("#texts")
+        thumbnails = "[...document.querySelectorAll('.row img')].filter(one => one.naturalWidth === 156).length"
+        page.wait_for_function(f"{thumbnails} === 8")
         if SCREENSHOTS:
             page.wait_for_function("document.querySelector('.pane[data-side=lq] img').complete")
             page.screenshot(path=f"{SCREENSHOTS}/review.png")
@@ -232,12 +234,12 @@ def test_a_person_reviews_in_a_browser_and_a_kill_loses_nothing(pairs, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_scroll(pairs, tmp_path, browser):
+def test_more_rows_scroll_than_a_browser_has_pixels_for(pairs, tmp_path, browser):
     whole = table.read(pairs)
     rows = whole.table().slice(0, 8)
-    many = pa.concat_tables([rows] * 12_500)
-    many = schema.set_column(many, "pair_id", [f"{k:032x}" for k in range(100_000)])
-    many = schema.set_column(many, "iqa.musiq", np.random.default_rng(0).uniform(0, 100, 100_000), pa.float64())
+    many = pa.concat_tables([rows] * 25_000)
+    many = schema.set_column(many, "pair_id", [f"{k:032x}" for k in range(200_000)])
+    many = schema.set_column(many, "iqa.musiq", np.random.default_rng(0).uniform(0, 100, 200_000), pa.float64())
     path = str(tmp_path / "many")
     table.write(path, many.drop_columns(["status"]), roots=whole.roots, stages=whole.stages)
     process, address = _serve(path, "--column", "iqa.musiq", cwd=tmp_path)
@@ -245,7 +247,7 @@ def test_a_hundred_thousand_rows_scroll(pairs, tmp_path, browser):
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(address)
         page.wait_for_selector(".row.here small")
-        assert page.evaluate("document.querySelector('#rows').clientHeight") == 100_000 * 34
+        assert page.evaluate("document.querySelector('#rows').clientHeight") == 8_000_000 < 200_000 * 58
         page.evaluate(
             """async () => {
                 const list = document.querySelector('#list');
@@ -256,10 +258,24 @@ def test_a_hundred_thousand_rows_scroll(pairs, tmp_path, browser):
             }"""
         )
         assert len(page.query_selector_all(".row")) < 60  # what is not seen is not there
+        shown = (
+            "[...document.querySelectorAll('.row')].map(one => one.getBoundingClientRect().top).sort((a, b) => a - b)"
+        )
+        tops = page.evaluate(shown)
+        assert np.allclose(np.diff(tops), 58, atol=0.1)
+        page.wait_for_function("[...document.querySelectorAll('.row img')].some(one => one.naturalWidth > 0)")
         page.keyboard.press("End")
         page.wait_for_function("[...document.querySelectorAll('.row.here small')].length === 1")
         value = float(page.text_content(".row.here .value"))
         assert value == pytest.approx(100, abs=0.1)
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowDown")
+        box = page.evaluate(
+            "(() => { const a = document.querySelector('.row.here').getBoundingClientRect(),"
+            " b = document.querySelector('#list').getBoundingClientRect();"
+            " return [a.top - b.top, b.bottom - a.bottom] })()"
+        )
+        assert min(box) > -2  # the row that is meant is in sight
     finally:
         process.kill()
         process.wait()
