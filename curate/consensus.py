@@ -14,6 +14,7 @@ or with names, thresholds from the data, and a budget:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,17 +94,26 @@ def _clauses(keep: Any, columns: Sequence[str]) -> dict[str, Expression]:
 def _budget(said: Any, columns: Sequence[str]) -> Budget | None:
     if said is None:
         return None
-    if not isinstance(said, Mapping) or set(said) != {"pairs", "by"} or not isinstance(said["pairs"], int):
-        raise UserError("budget: write {pairs: 500000, by: iqa.musiq}")
+    pairs = _pairs(said["pairs"]) if isinstance(said, Mapping) and set(said) == {"pairs", "by"} else None
+    if pairs is None:
+        raise UserError("budget: write {pairs: 500000, by: iqa.musiq} (or 500k, 2M)")
     lowest, name = str(said["by"]).startswith("-"), str(said["by"]).removeprefix("-")
     if name not in columns:
         raise UserError(f"budget: there is no column {name}")
     known = None if lowest else scorers.direction_of(name) if name.startswith("iqa.") or "." in name else None
     if known is None and not lowest:
         raise UserError(f"budget: nobody says which end of {name} is better; write by: -{name} for the lowest")
-    if said["pairs"] < 0:
-        raise UserError(f"budget: pairs {said['pairs']} must be 0 or more")
-    return Budget(said["pairs"], name, -1 if lowest or not known else 1)
+    if pairs < 0:
+        raise UserError(f"budget: pairs {pairs} must be 0 or more")
+    return Budget(pairs, name, -1 if lowest or not known else 1)
+
+
+def _pairs(said: Any) -> int | None:
+    """A number of pairs, as 500000 or 500k; None for anything else."""
+    if isinstance(said, int):
+        return said
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM])", str(said).strip())
+    return round(float(found[1]) * {"k": 1000, "m": 1_000_000}[found[2].lower()]) if found else None
 
 
 Parts = Callable[[], Iterable[pa.Table]]

@@ -22,6 +22,7 @@ BATCHED = (
     "topiq_iaa_res50", "dbcnn", "cnniqa", "hyperiqa", "nima", "nima-koniq", "nima-spaq", "paq2piq", "unique", "uranker",
 )  # fmt: skip
 PATCH, ATTENTION = 32, 70_000_000  # MUSIQ's patches, pixels; squares of their numbers in a batch (4K alone: 70 M)
+HEADS = 6  # of its attention, a float32 matrix and its softmax each
 PIXELS = 16_000_000  # of a batch for the others
 HALF_RANGE = 0.001  # bf16 may change no score by more than this share of the metric's range
 MARGIN = 0.5  # of that; the images that it is tried on are a sample
@@ -37,6 +38,11 @@ class Metric:
     fingerprint: str
     _net: Any
     _place: str
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it runs on a CUDA device."""
+        return self._place.startswith("cuda")
 
     def score(self, pictures: Sequence[images.Pixels], *, bf16: bool = False) -> list[float]:
         """The scores of (H, W, 3) images that all have one size and depth. bf16: autocast, where scores allow it."""
@@ -75,6 +81,8 @@ def _absent(name: str, error: BaseException) -> str:
 
 def one(metric: Metric, pixels: images.Pixels, *, bf16: bool = False) -> float | str:
     """The score of one image, or why there is none."""
+    if reason := _too_large(metric, *pixels.shape[:2]):
+        return reason
     try:
         return metric.score([pixels], bf16=bf16)[0]
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -114,12 +122,28 @@ def many(metric: Metric, whole: Mapping[int, images.Pixels], *, bf16: bool = Fal
     return out
 
 
+def _too_large(metric: Metric, height: int, width: int) -> str | None:
+    """Why an image would end this process rather than be scored: the CPU's memory is not the GPU's, which says so."""
+    import psutil
+
+    if not metric.name.startswith("musiq") or metric.on_gpu:
+        return None
+    needed, free = 2 * HEADS * 4 * _tokens(height, width) ** 2, psutil.virtual_memory().available
+    if needed < free:
+        return None
+    return f"does not fit into memory at {width}x{height}: needs {needed / 1e9:.0f} GB, {free / 1e9:.0f} are free"
+
+
+def _tokens(height: int, width: int) -> int:
+    return math.ceil(height / PATCH) * math.ceil(width / PATCH)
+
+
 def room(name: str, height: int, width: int) -> int:
     """How many images of a size go through a metric together."""
     if name not in BATCHED:
         return 1
     if name.startswith("musiq"):  # full attention over all patches
-        return max(1, ATTENTION // (math.ceil(height / PATCH) * math.ceil(width / PATCH)) ** 2)
+        return max(1, ATTENTION // _tokens(height, width) ** 2)
     return max(1, PIXELS // (height * width))
 
 

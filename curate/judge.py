@@ -8,6 +8,7 @@ that is known is `parse_error`: a state, never a verdict.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def export(manifest: str, path: str, *, all_rows: bool = False) -> int:
             raise UserError(f"{url}: DepictQA reads files, not tars; export the manifest that the shards were made of")
         for name, question in QUESTIONS.items():
             tasks.append({
-                "id": f"{target.sha256}:{name}", "image_ref": None, "image_A": url, "image_B": None,
+                "id": f"{target.sha256}:{name}", "image_ref": None, "image_A": os.path.abspath(url), "image_B": None,
                 "task_type": "quality_single_A_noref", "query": question.prompt,
             })  # fmt: skip
     files.write(path, (json.dumps(tasks, indent=1) + "\n").encode())

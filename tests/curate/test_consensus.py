@@ -176,6 +176,9 @@ def test_a_budget_keeps_the_best_whole_gts_of_each_task(judged, tmp_path):
     worse = next(row for row in rows if row["gt_path"] == "gt2")["decisions"][0]
     assert worse["rule"] == "policy:budget" and "not among the best 3 pairs" in worse["text"]
     assert next(row for row in rows if row["gt_path"] == "gt4")["decisions"][0]["rule"] != "policy:budget"
+    thousands = policy(tmp_path, "keep: degradation.noise < 0.5\nbudget: {pairs: 0.003k, by: iqa.musiq}\n", "k.yaml")
+    same = run(judged, str(tmp_path / "k"), policy=thousands).table().to_pylist()
+    assert [row["status"] for row in same] == [row["status"] for row in rows]
     lowest = policy(tmp_path, "keep: degradation.noise < 0.5\nbudget: {pairs: 3, by: -iqa.musiq}\n", "low.yaml")
     rows = run(judged, str(tmp_path / "low"), policy=lowest).table().to_pylist()
     kept = [row["gt_path"] for row in rows if row["status"] == "kept" and row["task"] == "sr"]

@@ -226,3 +226,13 @@ def test_a_metric_leaves_transformers_as_it_is(untrained, tmp_path):
     folder = tiny_vlm.save("llava", str(tmp_path / "llava"))
     model = vlm.load(vlm.Settings(folder, max_tokens=2))
     assert len(model.ask([np.zeros((40, 40, 3), np.uint8)], "Say it.", seed=0)) == 1
+
+
+def test_an_image_that_the_memory_has_no_room_for_is_an_error_of_its_own(weights, photographs, monkeypatch):
+    import psutil
+
+    request = scorers.Request(("musiq",), {"musiq": weights})
+    pixels = next(iter(photographs.values()))[:96, :96]
+    monkeypatch.setattr(psutil, "virtual_memory", type("Memory", (), {"available": 1000}))
+    values, problems = scorers.measure(pixels, request)
+    assert values == {"iqa.musiq": None} and problems[0].startswith("musiq does not fit into memory at 96x96: needs")
