@@ -109,14 +109,14 @@ def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool)
 def _from_model(
     source: Manifest, output: str, task: Task, sides: Sequence[str], all_rows: bool, max_errors: str | None
 ) -> Manifest:
-    model = vlm.load(task.settings).name  # here, so that a model that cannot be had is said before any work
+    model = vlm.name_of(task.settings)
     targets = pictures.targets(source, sides, all_rows=all_rows)
     said = {"captioner": LLAVA, "model": model, "prompt": task.prompt, "opening": task.opening, "seed": task.seed}
     said |= {"sentences": task.sentences, "max_tokens": task.settings.max_tokens, "on": list(sides)}
     said |= {"temperature": task.settings.temperature}
     found = pictures.ask_all(
-        source, output, targets, partial(_captions, task=task), label="caption", said={"version": VERSION, **said},
-        columns={"caption": pa.string(), "seed": pa.int64()}, max_errors=max_errors,
+        source, output, targets, partial(_captions, task=task), task.settings, label="caption",
+        said={"version": VERSION, **said}, columns={"caption": pa.string(), "seed": pa.int64()}, max_errors=max_errors,
     )  # fmt: skip
     tables = (_entered(part, found, sides, model, task, all_rows) for part in source.parts())
     stage = stage_entry("caption", VERSION, said, [source])

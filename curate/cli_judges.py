@@ -147,7 +147,7 @@ def identify(
     output: Output = None,
     model: Annotated[str, typer.Option(help="signals: built in, offline; daclip: DA-CLIP's ten labels.")] = "signals",
     weights: Annotated[
-        str | None, typer.Option(help="DA-CLIP's file, folder or hub id; default: the authors' hub id.")
+        str | None, typer.Option(help="DA-CLIP's file, folder or hub id[/FILE]; default: the authors'.")
     ] = None,
     fit_clean: Annotated[
         bool, typer.Option("--fit-clean", help="The GTs are known to be clean: fit daclip.clean on them, once.")

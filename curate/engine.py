@@ -235,9 +235,15 @@ def _runner(
     broken: Callable[[T, str], pa.Table] | None,
     execution: Execution,
 ) -> Iterator[Done]:
-    """Works on the units; those that a process has died of once are worked on in processes of their own."""
+    """Works on the units; those that a process has died of once first, in processes of their own.
+
+    First, so that no model lies in memory twice: here and there.
+    """
     fatal = [(unit, name) for unit, name in todo if files.exists(_marker(name))]
     usual = [(unit, name) for unit, name in todo if not files.exists(_marker(name))]
+    for unit, name in fatal:
+        yield _apart(unit, name, function, broken)
+        files.remove(_marker(name))
     if execution.workers or execution.address:
         yield from _in_cluster(usual, function, broken, execution)
     else:
@@ -248,9 +254,6 @@ def _runner(
             finally:
                 files.remove(_marker(name))
             yield done
-    for unit, name in fatal:
-        yield _apart(unit, name, function, broken)
-        files.remove(_marker(name))
 
 
 def worker_number() -> int:

@@ -178,11 +178,11 @@ def _asked(
     source: Manifest, output: str, settings: vlm.Settings, targets: Sequence[Target], max_errors: str | None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """sha256 → its answers by question, or its problem; and what is said of it in the lineage."""
-    model = vlm.load(settings).name  # here, so that a model that cannot be had is said before any work
+    model = vlm.name_of(settings)
     said = {"model": model, "max_tokens": settings.max_tokens, "temperature": settings.temperature}
     found = pictures.ask_all(
-        source, output, targets, partial(_answers, settings=settings), label="judge", said={"asked": ASKED, **said},
-        columns=dict.fromkeys(QUESTIONS, pa.string()), max_errors=max_errors,
+        source, output, targets, partial(_answers, settings=settings), settings, label="judge",
+        said={"asked": ASKED, **said}, columns=dict.fromkeys(QUESTIONS, pa.string()), max_errors=max_errors,
     )  # fmt: skip
     return found, said
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine
+from curate import devices, engine, vlm
 from curate.score import Target, load_pixels
 from manifests import files, images
 from manifests.table import Manifest
 
-UNIT = 16  # images that are asked about between two savings
+UNIT, UNIT_FAST = 16, 64  # images that are asked about between two savings; at an endpoint, or on a GPU
 Ask = Callable[[list[images.Pixels]], list[dict[str, Any]]]  # images -> a row each
 
 SIDES = {"gt": ("gt",), "lq": ("lq",), "both": ("gt", "lq")}
@@ -44,6 +44,7 @@ def ask_all(
     output: str,
     targets: Sequence[Target],
     ask: Ask,
+    settings: vlm.Settings,
     *,
     label: str,
     said: Mapping[str, Any],
@@ -52,17 +53,20 @@ def ask_all(
 ) -> dict[str, dict[str, Any]]:
     """What `ask` answers about each image: sha256 -> its row of `columns`, with a `problem` where it cannot be read.
 
-    ask: picklable. said: all that an answer depends on. A run that was stopped goes on behind its last finished unit.
+    ask: picklable. settings: of the model that it asks; on several CUDA devices there is a process for each. said: all
+    that an answer depends on. A run that was stopped goes on behind its last finished unit.
     """
-    units = [targets[i : i + UNIT] for i in range(0, len(targets), UNIT)]
+    processes = 0 if settings.endpoint else devices.count(settings.device)
+    size = UNIT_FAST if settings.endpoint or processes else UNIT  # whatever may change between two tries leaves it
+    units = [targets[i : i + size] for i in range(0, len(targets), size)]
     kinds = {"sha256": pa.string(), **columns, "problem": pa.string()}
     results = engine.run_units(
         engine.work_folder(output),
         units,
         partial(_asked, ask=ask, kinds=kinds),
-        fingerprint=files.digest([label, source.fingerprint, dict(said), [one.sha256 for one in targets]]),
+        fingerprint=files.digest([label, source.fingerprint, dict(said), size, [one.sha256 for one in targets]]),
         label=label,
-        execution=engine.Execution(0, None, max_errors),
+        execution=engine.Execution(processes if processes > 1 else 0, None, max_errors),
         broken=partial(_broken, kinds=kinds),
         sizes=[len(unit) for unit in units],
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import engine, iqa, scorers
+from curate import devices, engine, iqa, scorers
 from curate import reuse as reuse_
 from manifests import files, images, schema
 from manifests.ahead import ahead
@@ -84,10 +84,10 @@ def execution_for(
     request: scorers.Request, workers: int, dask_address: str | None, max_errors: str | None
 ) -> engine.Execution:
     """`workers` processes on the CPU, one process for each CUDA device otherwise. Raises UserError for no device."""
-    devices = scorers.cuda_devices(request.device)
+    processes = devices.count(request.device) or workers
     if not dask_address:
-        engine.warm_up(devices or workers, __name__, "curate.signals.measure")
-    return engine.Execution(devices or workers, dask_address, max_errors)
+        engine.warm_up(processes, __name__, "curate.signals.measure")
+    return engine.Execution(processes, dask_address, max_errors)
 
 
 @dataclass(frozen=True)

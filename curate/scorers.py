@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from curate import daclip, iqa
+from curate import daclip, devices, iqa
 from manifests import checkpoints, images, metrics
 from manifests.errors import UserError
 
@@ -71,7 +71,7 @@ class Request:
 
     def metric(self, name: str) -> iqa.Metric:
         """The metric of pyiqa, loaded once a process. Raises UserError when its weights cannot be had."""
-        return iqa.load(name, self.weights.get(name), _place(self.device))
+        return iqa.load(name, self.weights.get(name), devices.mine(self.device))
 
     @property
     def columns(self) -> list[str]:
@@ -192,7 +192,7 @@ def _known(found: Mapping[str, float | None], request: Request) -> dict[str, flo
 
 
 def _daclip(request: Request) -> daclip.Model:
-    return daclip.load(request.weights[DACLIP], _place(request.device))
+    return daclip.load(request.weights[DACLIP], devices.mine(request.device))
 
 
 def check_weights(request: Request) -> None:
@@ -210,27 +210,3 @@ def load(request: Request) -> None:
         _daclip(request)
     for name in request.pyiqa:
         request.metric(name)
-
-
-def cuda_devices(device: str) -> int:
-    """How many devices `device` means: all that there are for "cuda", one for "cuda:1", none for the CPU.
-
-    Raises UserError where there is none.
-    """
-    if not device.startswith("cuda"):
-        return 0
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UserError(f"--device {device}: this machine has no CUDA device; leave it out to use the CPU")
-    return torch.cuda.device_count() if device == "cuda" else 1
-
-
-def _place(device: str) -> str:
-    """The device that this process computes on: "cuda" is shared out among the worker processes by their number."""
-    count = cuda_devices(device)
-    if device != "cuda":
-        return device
-    from curate.engine import worker_number
-
-    return f"cuda:{worker_number() % count}"

@@ -104,7 +104,9 @@ def joint(paths: Sequence[str]) -> list[str]:
 
 
 def find(given: str, name: str) -> str:
-    """The weights that `given` means: a file, a folder with `name` in it, or a hub id that is fetched (OWNER/MODEL).
+    """The weights that `given` means: a file, a folder with `name` in it, or a hub id that is fetched.
+
+    Hub ids are OWNER/MODEL, or OWNER/MODEL/FILE for another file of it than `name`.
 
     Raises UserError with what was looked for where.
     """
@@ -115,6 +117,8 @@ def find(given: str, name: str) -> str:
         if not os.path.isfile(path):
             raise UserError(f"{given}: has no {name} in it; name the file itself")
         return path
+    if given.count("/") == 2 and not given.startswith((".", "/", "~")):
+        given, name = given.rsplit("/", 1)
     check_hub_id(given, "file of weights")
     from huggingface_hub import hf_hub_download
 

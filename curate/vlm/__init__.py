@@ -40,13 +40,23 @@ class Settings:
 class Model(Protocol):
     """What answers."""
 
-    name: str  # what made an answer: model, and what its answers depend on
-
     def ask(
         self, pictures: Sequence[images.Pixels], prompt: str, *, seed: int, temperature: float | None = None
     ) -> list[str]:
         """An answer for each picture, which depends on the others in nothing but rounding."""
         ...
+
+
+def name_of(settings: Settings) -> str:
+    """What made an answer: the model, and where it runs here the hash of its weights or its commit on the hub.
+
+    Loads nothing. Raises UserError for a model that is not there.
+    """
+    if settings.endpoint is not None:
+        return settings.model
+    from curate.vlm.local import name_of as local
+
+    return local(settings.model)
 
 
 @lru_cache(maxsize=2)

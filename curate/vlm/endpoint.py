@@ -25,7 +25,7 @@ class Endpoint:
     def __init__(self, settings: Settings) -> None:
         import httpx
 
-        self.settings, self.name = settings, settings.model
+        self.settings = settings
         self._limit = _Limit(settings.per_minute)
         key = os.environ.get(settings.key)
         headers = {"Authorization": f"Bearer {key}"} if key else {}

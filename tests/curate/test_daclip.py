@@ -167,13 +167,20 @@ def test_no_network_is_touched_for_a_file(weights, gts, tmp_path, monkeypatch):
 def test_a_missing_model_is_one_line(gts, tmp_path, monkeypatch):
     import huggingface_hub
 
-    def away(*_, **__):
+    asked = []
+
+    def away(*what, **__):
+        asked.append(what)
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", away)
+    monkeypatch.setattr(checkpoints, "unreachable", lambda: None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"daclip_ViT-B-32.pt could not be fetched .* use the built-in identifier"):
         identify(gts, model="daclip")
+    with pytest.raises(UserError, match="wild-daclip_ViT-L-14.pt could not be fetched"):
+        identify(gts, model="daclip", weights=f"{daclip.HUB}/wild-daclip_ViT-L-14.pt")
+    assert asked == [(daclip.HUB, daclip.FILE), (daclip.HUB, "wild-daclip_ViT-L-14.pt")]
     for given, said in (("./absent.pt", "no such file"), (str(tmp_path), "has no daclip_ViT-B-32.pt")):
         with pytest.raises(UserError, match=said):
             identify(gts, model="daclip", weights=given)

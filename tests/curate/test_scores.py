@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curate import engine, scorers
+from curate import devices, engine, scorers
 from curate import score as stage
 from curate.ingest import ingest
 from manifests import files, images, metrics, table
@@ -84,8 +84,8 @@ def test_cuda_is_shared_out_among_the_workers(monkeypatch):
     assert request.threads == 8
     assert stage.execution_for(request, 8, None, None).workers == 3
     monkeypatch.setattr(engine, "worker_number", lambda: 4)
-    assert scorers._place("cuda") == "cuda:1"
-    assert scorers._place("cuda:2") == "cuda:2"
+    assert devices.mine("cuda") == "cuda:1"
+    assert devices.mine("cuda:2") == "cuda:2"
     assert stage.execution_for(stage.request_for(["entropy"], None, "cuda:2"), 8, None, None).workers == 1
 
 
