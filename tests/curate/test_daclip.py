@@ -178,7 +178,7 @@ def test_a_missing_model_is_one_line(gts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"daclip_ViT-B-32.pt could not be fetched .* use the built-in identifier"):
         identify(gts, model="daclip")
-    with pytest.raises(UserError, match="wild-daclip_ViT-L-14.pt could not be fetched"):
+    with pytest.raises(UserError, match=r"wild-daclip_ViT-L-14.pt could not be fetched"):
         identify(gts, model="daclip", weights=f"{daclip.HUB}/wild-daclip_ViT-L-14.pt")
     assert asked == [(daclip.HUB, daclip.FILE), (daclip.HUB, "wild-daclip_ViT-L-14.pt")]
     for given, said in (("./absent.pt", "no such file"), (str(tmp_path), "has no daclip_ViT-B-32.pt")):
