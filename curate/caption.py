@@ -72,6 +72,12 @@ def caption(
     refuse_existing(output)
     if captioner not in names():
         raise UserError(f"unknown captioner {captioner!r}; this version has {', '.join(names())}", exit_code=2)
+    if on not in pictures.SIDES:
+        raise UserError(f"--on {on}: choose {', '.join(pictures.SIDES)}", exit_code=2)
+    if captioner != LLAVA and (on != "gt" or task is not None):
+        raise UserError(
+            f"--captioner {captioner} asks no model, and describes GTs only: leave --model, --on out", exit_code=2
+        )
     source = read(manifest)
     engine.require_rows(source)
     if captioner != LLAVA:
@@ -82,8 +88,6 @@ def caption(
             "--endpoint URL with --model NAME; --captioner signals needs none",
             exit_code=2,
         )
-    if on not in pictures.SIDES:
-        raise UserError(f"--on {on}: choose {', '.join(pictures.SIDES)}", exit_code=2)
     return _from_model(source, output, task, pictures.SIDES[on], all_rows, max_errors)
 
 

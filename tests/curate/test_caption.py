@@ -79,6 +79,8 @@ def test_a_model_that_cannot_be_had_is_one_line(tmp_path, pairs):
         stage.caption(pairs, str(tmp_path / "out"), captioner="llava")
     with pytest.raises(UserError, match="choose gt, lq, both"):
         stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=stage.Task(vlm.Settings("x")), on="all")
+    with pytest.raises(UserError, match="describes GTs only"):
+        stage.caption(pairs, str(tmp_path / "out"), on="both")
     shown = CliRunner().invoke(app, ["caption", pairs, "--endpoint", "http://localhost:1/v1"])
     assert isinstance(shown.exception, UserError) and "needs --model" in str(shown.exception)
 
