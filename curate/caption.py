@@ -141,6 +141,9 @@ def _captions(some: list[images.Pixels], *, task: Task) -> list[dict[str, Any]]:
         seed = task.seed + again
         texts = model.ask([some[place] for place in wanted], task.prompt, seed=seed, temperature=heat)
         for place, text in zip(wanted, texts, strict=True):
+            if isinstance(text, vlm.Refused):
+                rows[place] = {"caption": None, "seed": seed, "problem": text.reason}
+                continue
             trimmed = caption_text.trim(text, opening=task.opening, sentences=task.sentences)
             rows[place] = {"caption": trimmed, "seed": seed, "problem": caption_text.problem(trimmed)}
         wanted = [place for place in wanted if rows[place]["problem"]]

@@ -191,7 +191,13 @@ def _answers(some: list[images.Pixels], *, settings: vlm.Settings) -> list[dict[
     """Each picture's answers by question."""
     model = vlm.load(settings)
     texts = {name: model.ask(some, question.prompt, seed=0) for name, question in QUESTIONS.items()}
-    return [{name: mine[place] for name, mine in texts.items()} for place in range(len(some))]
+    rows = [{name: mine[place] for name, mine in texts.items()} for place in range(len(some))]
+    return [_row(answers) for answers in rows]
+
+
+def _row(answers: Mapping[str, str | vlm.Refused]) -> dict[str, Any]:
+    refused = [one.reason for one in answers.values() if isinstance(one, vlm.Refused)]
+    return {"problem": refused[0]} if refused else dict(answers)
 
 
 def _read(path: str, known: set[str]) -> dict[str, dict[str, Any]]:

@@ -37,12 +37,19 @@ class Settings:
     timeout: float = 120.0
 
 
+@dataclass(frozen=True)
+class Refused:
+    """In place of an answer: why this one picture has none, while others have."""
+
+    reason: str
+
+
 class Model(Protocol):
     """What answers."""
 
     def ask(
         self, pictures: Sequence[images.Pixels], prompt: str, *, seed: int, temperature: float | None = None
-    ) -> list[str]:
+    ) -> Sequence[str | Refused]:
         """An answer for each picture, which depends on the others in nothing but rounding."""
         ...
 

@@ -176,6 +176,49 @@ def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_named(p
         assert stage.caption(pairs, str(tmp_path / "gone"), captioner="llava", task=again).rows["kept"] == 6
 
 
+def test_a_picture_that_the_endpoint_refuses_is_an_error_of_its_own(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint_, "PAUSE", 0.01)
+    largest = []
+
+    def answer(number, body):
+        size = len(body["messages"][0]["content"][0]["image_url"]["url"])
+        largest.append(size)
+        return (400, "too large") if size == max(largest) and len(largest) > 3 else (200, LONG)
+
+    with Server(answer) as server:
+        stage.caption(pairs, str(tmp_path / "first"), captioner="llava", task=_task(server, parallel=1))
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server, parallel=1))
+    assert done.rows == {"rows": 6, "kept": 4, "dropped": 0, "error": 2}
+    said = {row["decisions"][0]["text"] for row in done.table().to_pylist() if row["status"] == "error"}
+    assert len(said) == 1 and said.pop().startswith("the endpoint refuses it: 400")
+    with Server(lambda number, body: (400, "no such model")) as server, pytest.raises(UserError, match="refuses every"):
+        stage.caption(pairs, str(tmp_path / "none"), captioner="llava", task=_task(server))
+
+
+def test_an_answer_that_never_comes_is_an_error_of_its_picture(pairs, tmp_path, monkeypatch):
+    import time
+
+    monkeypatch.setattr(endpoint_, "PAUSE", 0.01)
+    slow = []
+
+    def answer(number, body):
+        size = len(body["messages"][0]["content"][0]["image_url"]["url"])
+        slow.append(size)
+        if size == min(slow):
+            time.sleep(1.0)
+        return 200, LONG
+
+    with Server(answer) as server:
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server, timeout=0.3))
+    assert 0 < done.rows["error"] < 6
+    assert "no answer within 0.3 s, 3 times" in str(done.table().column("decisions").to_pylist())
+
+
+def test_a_busy_endpoint_says_how_long_to_wait():
+    assert endpoint_._seconds("7") == 7 and endpoint_._seconds("1e9") == endpoint_._seconds(None) == 0
+    assert endpoint_._seconds("86400") == endpoint_.LONGEST
+
+
 def test_requests_are_spread_over_the_minute():
     import time
 
