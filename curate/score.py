@@ -83,11 +83,16 @@ def request_for(
 def execution_for(
     request: scorers.Request, workers: int, dask_address: str | None, max_errors: str | None
 ) -> engine.Execution:
-    """`workers` processes on the CPU, one process for each CUDA device otherwise. Raises UserError for no device."""
-    processes = devices.count(request.device) or workers
-    if not dask_address:
-        engine.warm_up(processes, __name__, "curate.signals.measure")
-    return engine.Execution(processes, dask_address, max_errors)
+    """`workers` processes on the CPU; a process for each of several CUDA devices, this one for a single one.
+
+    Raises UserError for a device that is not there.
+    """
+    if dask_address:
+        return engine.Execution(0, dask_address, max_errors)
+    found = devices.count(request.device)
+    processes = workers if not found else found if found > 1 else 0
+    engine.warm_up(processes, __name__, "curate.signals.measure")
+    return engine.Execution(processes, None, max_errors)
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,14 @@ def measure(
     if not targets:
         return Scores(request, all_rows, {}, {})
     request = _in_bf16(request, targets) if bf16 else request
-    made = request.fingerprints()
+    apart = execution is not None and bool(execution.workers or execution.address)
+    here = replace(request, device="cpu") if apart else request  # the workers have the devices to themselves
+    made = here.fingerprints()
     found = reuse_.scores(reuse, request) if reuse else {}
     whole = {sha: values | {"problem": None} for sha, values in found.items() if len(values) == len(request.columns)}
     targets = [target for target in targets if target.sha256 not in whole]
     if targets:
-        scorers.load(request)  # here, so that a model that cannot be had is said before any work
+        scorers.load(here)  # so that a model that cannot be had is said before any work
     hashes = [target.sha256 for target in targets]
     size = UNIT_BATCHES if scorers.takes_batches(request.device) else UNIT_IMAGES
     units = [targets[i : i + size] for i in range(0, len(targets), size)]

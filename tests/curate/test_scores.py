@@ -86,7 +86,7 @@ def test_cuda_is_shared_out_among_the_workers(monkeypatch):
     monkeypatch.setattr(engine, "worker_number", lambda: 4)
     assert devices.mine("cuda") == "cuda:1"
     assert devices.mine("cuda:2") == "cuda:2"
-    assert stage.execution_for(stage.request_for(["entropy"], None, "cuda:2"), 8, None, None).workers == 1
+    assert stage.execution_for(stage.request_for(["entropy"], None, "cuda:2"), 8, None, None).workers == 0
 
 
 def test_a_device_that_is_not_there_is_one_line(manifest, tmp_path, monkeypatch):
