@@ -26,6 +26,16 @@ app = typer.Typer(
 Manifest = Annotated[str | None, typer.Option(help="Shards or manifest; default ./shards, else ./manifest.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")]
+Config = Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")]
+Rule = Annotated[str | None, typer.Option(help="Rule; 'mixer rules' lists them. [equilibrium]")]
+Steps = Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")]
+Interval = Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")]
+Batch = Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")]
+Crop = Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
+]
 Checkpoint = Annotated[str, typer.Argument(help="Run folder (its newest checkpoint), checkpoint or exported folder.")]
 
 
@@ -49,20 +59,20 @@ def main() -> None:
 def run(
     manifest: Manifest = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Run folder.")] = "run",
-    config: Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Rule; 'mixer rules' lists them. [equilibrium]")] = None,
+    config: Config = None,
+    rule: Rule = None,
     eta: Annotated[float | None, typer.Option(help="Step size of des, per unit of the score.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Replay this schedule.parquet, of tasks or shards.")] = None,
     initial: Annotated[
         list[str] | None, typer.Option(metavar="TASK=W", help="Weight of interval 0; default: uniform.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")] = None,
-    interval: Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")] = None,
+    steps: Steps = None,
+    interval: Interval = None,
     max_epochs: Annotated[
         list[str] | None, typer.Option(metavar="TASK=N", help="A task's pairs are seen at most so often.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")] = None,
+    batch: Batch = None,
+    crop: Crop = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.001]")] = None,
     model: Annotated[str | None, typer.Option(help="Model; 'trainer models' lists them. [nafnet]")] = None,
     preset: Annotated[str | None, typer.Option(help="Its shape. [tiny]")] = None,
@@ -76,10 +86,8 @@ def run(
     keep: Annotated[int | None, typer.Option(help="Newest checkpoints kept. [2]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [auto]")] = None,
     threads: Threads = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
+    settings: Settings = None,
+    resume: Resume = False,
 ) -> None:
     """Train a model; a rule sets the tasks' weights from their scores on D_ref, or a schedule is replayed.
 
@@ -105,7 +113,7 @@ def run(
         "evaluation": {"interval": interval, "metrics": _pairs(metric, "--metric", str)},
         "run": {"seed": seed, "device": device, "threads": threads, "checkpoint": checkpoint, "keep": keep},
     }
-    options = {name: {k: v for k, v in values.items() if v is not None} for name, values in given.items()}
+    options = _said(given)
     parameters = config_.assign([*(settings or []), *([] if eta is None else [f"eta={eta}"])])
     layers = [config_.read(config) if config else {}, options, parameters]
     stored = records.read_identity(output) if resume else None
@@ -114,6 +122,11 @@ def run(
 
     built = config_.build(base, *layers)
     _tell(loop.run(built, output, resume=resume), built.optimiser.steps)
+
+
+def _said(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The settings that have a value."""
+    return {name: {k: v for k, v in values.items() if v is not None} for name, values in given.items()}
 
 
 def _tell(result: RunResult, steps: int) -> None:
@@ -135,17 +148,15 @@ def finetune(
     replay: Annotated[str | None, typer.Option(help="Shards or manifest of the old tasks, to keep them.")] = None,
     replay_share: Annotated[float, typer.Option(help="Weight of the old tasks at first.")] = 0.25,
     output: Annotated[str, typer.Option("-o", "--output", help="Run folder.")] = "finetuned",
-    config: Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Rule; 'mixer rules' lists them. [equilibrium]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")] = None,
-    interval: Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")] = None,
+    config: Config = None,
+    rule: Rule = None,
+    steps: Steps = None,
+    interval: Interval = None,
+    batch: Batch = None,
+    crop: Crop = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.0002]")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
+    settings: Settings = None,
+    resume: Resume = False,
 ) -> None:
     """Train a checkpoint on for a new task, with a part of the old mixture if it is not to be forgotten.
 
@@ -162,7 +173,7 @@ def finetune(
         "mixture": {"rule": rule},
         "evaluation": {"interval": interval},
     }
-    options = {name: {k: v for k, v in values.items() if v is not None} for name, values in given.items()}
+    options = _said(given)
     layer = config_.merge(config_.read(config) if config else {}, options, config_.assign(settings or []))
     result = call(
         checkpoint, manifest, replay=replay, replay_share=replay_share, output=output, settings=layer, resume=resume
