@@ -145,8 +145,10 @@ def _captions(some: list[images.Pixels], *, task: Task) -> list[dict[str, Any]]:
                 rows[place] = {"caption": None, "seed": seed, "problem": text.reason}
                 continue
             trimmed = caption_text.trim(text, opening=task.opening, sentences=task.sentences)
-            rows[place] = {"caption": trimmed, "seed": seed, "problem": caption_text.problem(trimmed)}
-        wanted = [place for place in wanted if rows[place]["problem"]]
+            problem = caption_text.problem(text) or caption_text.problem(trimmed)
+            rows[place] = {"caption": trimmed, "seed": seed, "problem": problem}
+        refused = {place for place, text in zip(wanted, texts, strict=True) if isinstance(text, vlm.Refused)}
+        wanted = [place for place in wanted if rows[place]["problem"] and place not in refused]
     return rows
 
 

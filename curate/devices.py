@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from curate import engine
 from manifests.errors import UserError
 
@@ -11,13 +13,20 @@ def count(device: str) -> int:
 
     Raises UserError where there is none.
     """
-    if not device.startswith("cuda"):
+    if device == "cpu":
         return 0
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise UserError(f"--device {device}: choose cpu, cuda, or one device such as cuda:1", exit_code=2)
     import torch
 
     if not torch.cuda.is_available():
         raise UserError(f"--device {device}: this machine has no CUDA device; leave it out to use the CPU")
-    return torch.cuda.device_count() if device == "cuda" else 1
+    there = torch.cuda.device_count()
+    if device == "cuda":
+        return there
+    if int(device.removeprefix("cuda:")) >= there:
+        raise UserError(f"--device {device}: there are {there} CUDA devices, from cuda:0 on")
+    return 1
 
 
 def mine(device: str) -> str:

@@ -42,15 +42,19 @@ class Local:
             kind = torch.bfloat16 if place.startswith("cuda") else torch.float32
             processors: Any = AutoProcessor  # it has no annotations
             self._processor: Any = processors.from_pretrained(settings.model, **plain)
-            self._net: Any = AutoModelForImageTextToText.from_pretrained(settings.model, dtype=kind, **plain)
+            nets: Any = AutoModelForImageTextToText
+            net, said = nets.from_pretrained(settings.model, dtype=kind, output_loading_info=True, **plain)
+            if absent := sorted(said["missing_keys"]):
+                raise UserError(
+                    f"{settings.model}: its files lack {len(absent)} of the model's weights ({absent[0]}, ...)"
+                )
+            self._net: Any = net.to(place).eval()
         except UserError:
             raise
         except Exception as error:  # no weights, damaged ones, an architecture that it does not know
             _cannot(settings.model, error)
         if not getattr(self._processor, "chat_template", None):
             raise UserError(f"{settings.model}: its processor has no chat template; take a '-hf' version of the model")
-        net: Any = self._net
-        net.to(place).eval()
 
     def ask(
         self, pictures: Sequence[images.Pixels], prompt: str, *, seed: int, temperature: float | None = None

@@ -44,7 +44,7 @@ def test_captions_are_trimmed_as_the_release_does_and_short_ones_survive(text, o
 @given(st.text(max_size=60), st.integers(0, 5), st.integers(0, 3))
 def test_no_caption_is_too_short(text, opening, sentences):
     out = caption_text.trim(text, opening=opening, sentences=sentences)
-    assert bool(out) == bool(text.split())
+    assert bool(out) == bool("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def test_degenerate_captions_are_noticed():
@@ -54,6 +54,16 @@ def test_degenerate_captions_are_noticed():
     assert "English" in caption_text.problem("这是一张红色谷仓的照片")
     assert "repeats" in caption_text.problem("a barn and a barn and a barn and a barn and a barn and a barn")
     assert "repeats" in caption_text.problem("red " * 20)
+    assert "repeats" in caption_text.problem("The image features a red barn. " * 4)
+    assert "repeats" in caption_text.problem("dog dog dog dog dog")
+    for other in (
+        "Une grange rouge dans un champ avec des arbres et un ciel bleu.",
+        "Eine rote Scheune auf einem Feld mit vielen Bäumen und einem blauen Himmel.",
+        "Un granero rojo en el campo con los árboles y un cielo azul.",
+    ):
+        assert "English" in caption_text.problem(other)
+    assert caption_text.problem("Red barn, green field") is None
+    assert caption_text.problem("An image in which a man in Los Angeles sits on a bench.") is None
     assert caption_text.problem("A café in Zürich, with naïve paintings on white walls.") is None
 
 
@@ -191,7 +201,10 @@ def test_a_picture_that_the_endpoint_refuses_is_an_error_of_its_own(pairs, tmp_p
     assert done.rows == {"rows": 6, "kept": 4, "dropped": 0, "error": 2}
     said = {row["decisions"][0]["text"] for row in done.table().to_pylist() if row["status"] == "error"}
     assert len(said) == 1 and said.pop().startswith("the endpoint refuses it: 400")
-    with Server(lambda number, body: (400, "no such model")) as server, pytest.raises(UserError, match="refuses every"):
+    with (
+        Server(lambda number, body: (400, "no such model")) as server,
+        pytest.raises(UserError, match="refuses a plain picture as well"),
+    ):
         stage.caption(pairs, str(tmp_path / "none"), captioner="llava", task=_task(server))
 
 
@@ -212,6 +225,49 @@ def test_an_answer_that_never_comes_is_an_error_of_its_picture(pairs, tmp_path, 
         done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server, timeout=0.3))
     assert 0 < done.rows["error"] < 6
     assert "no answer within 0.3 s, 3 times" in str(done.table().column("decisions").to_pylist())
+
+
+def test_a_server_that_is_away_stops_the_run_and_leaves_no_error_rows(pairs, tmp_path, monkeypatch):
+    import time
+
+    monkeypatch.setattr(endpoint_, "PAUSE", 0.01)
+
+    def answer(number, body):
+        if number > 2:
+            time.sleep(0.5)
+        return 200, LONG
+
+    with Server(answer) as server, pytest.raises(UserError, match="does not answer as it should"):
+        stage.caption(
+            pairs, str(tmp_path / "out"), captioner="llava", task=_task(server, timeout=0.2, parallel=1), on="both"
+        )
+    with Server(lambda number, body: (200, LONG)) as server:
+        again = stage.Task(vlm.Settings("some-llava", server.url))
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=again, on="both")
+    assert done.rows["kept"] == 6
+
+
+def test_a_refused_picture_that_is_all_there_is_is_an_error_and_no_end(pairs, tmp_path):
+    def answer(number, body):
+        return (200, LONG) if body["messages"][0]["content"][1]["text"] == "Describe this image." else (400, "no")
+
+    with Server(answer) as server:
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server))
+    assert done.rows["error"] == 6
+
+
+def test_answers_in_parts_and_keys_and_addresses_that_cannot_be(pairs, tmp_path, monkeypatch):
+    with Server(lambda number, body: (200, [{"type": "text", "text": LONG[:20]}, {"text": LONG[20:]}])) as server:
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server))
+        assert done.table().column("caption")[0].as_py().startswith("A red barn in a green field.")
+        monkeypatch.setenv("OPENAI_API_KEY", "a\nb")
+        with pytest.raises(UserError, match="holds what no key can"):
+            vlm.load(vlm.Settings("other", server.url))
+    with pytest.raises(UserError, match="write it as http://"):
+        vlm.load(vlm.Settings("other", "localhost:8000/v1"))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with Server(lambda number, body: (200, 5)) as server, pytest.raises(UserError, match="none of a chat endpoint"):
+        stage.caption(pairs, str(tmp_path / "five"), captioner="llava", task=_task(server))
 
 
 def test_a_busy_endpoint_says_how_long_to_wait():

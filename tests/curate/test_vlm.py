@@ -125,3 +125,24 @@ def test_a_model_of_the_hub_without_a_network_is_one_line(monkeypatch):
             asked(vlm.Settings("org/none"))
     with pytest.raises(UserError, match="no such folder of a model, and no hub id"):
         vlm.name_of(vlm.Settings("/none"))
+
+
+def test_weights_that_lack_a_part_are_refused(llava):
+    from safetensors.torch import load_file, save_file
+
+    path = os.path.join(llava, "model.safetensors")
+    state = load_file(path)
+    gone = next(name for name in sorted(state) if name.endswith("q_proj.weight"))
+    save_file({name: one for name, one in state.items() if name != gone}, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="lack 1 of the model's weights"):
+        vlm.load(vlm.Settings(llava))
+
+
+def test_devices_that_cannot_be(llava, monkeypatch):
+    for name in ("banana", "cuda:x", "cuda:"):
+        with pytest.raises(UserError, match="choose cpu, cuda, or one device"):
+            devices.count(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="there are 2 CUDA devices"):
+        devices.count("cuda:2")
