@@ -15,7 +15,7 @@ or with names, thresholds from the data, and a budget:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,8 @@ def read(path: str, columns: Sequence[str]) -> Consensus:
 def _clauses(keep: Any, columns: Sequence[str]) -> dict[str, Expression]:
     usable = [name for name in columns if name not in ("decisions", "status")]
     if isinstance(keep, Mapping):
+        if wrong := {BUDGET, "", "None"} & {str(name) for name in keep}:
+            raise UserError(f"a clause cannot be called {min(wrong)!r}")
         return {str(name): expressions.parse(str(text), usable) for name, text in keep.items()}
     texts = [str(one) for one in keep] if isinstance(keep, list) else [str(keep)]
     parsed = [clause for text in texts for clause in expressions.clauses(expressions.parse(text, usable))]
@@ -97,10 +99,11 @@ def _budget(said: Any, columns: Sequence[str]) -> Budget | None:
     pairs = _pairs(said["pairs"]) if isinstance(said, Mapping) and set(said) == {"pairs", "by"} else None
     if pairs is None:
         raise UserError("budget: write {pairs: 500000, by: iqa.musiq} (or 500k, 2M)")
-    lowest, name = str(said["by"]).startswith("-"), str(said["by"]).removeprefix("-")
-    if name not in columns:
-        raise UserError(f"budget: there is no column {name}")
-    known = None if lowest else scorers.direction_of(name) if name.startswith("iqa.") or "." in name else None
+    lowest, by = str(said["by"]).startswith("-"), str(said["by"]).removeprefix("-")
+    name = next((one for one in (by, f"iqa.{by}") if one in columns), None)
+    if name is None:
+        raise UserError(f"budget: there is no column {by}")
+    known = scorers.direction_of(name) if name.startswith(("iqa.", "degradation.", "daclip.")) and not lowest else None
     if known is None and not lowest:
         raise UserError(f"budget: nobody says which end of {name} is better; write by: -{name} for the lowest")
     if pairs < 0:
@@ -110,7 +113,7 @@ def _budget(said: Any, columns: Sequence[str]) -> Budget | None:
 
 def _pairs(said: Any) -> int | None:
     """A number of pairs, as 500000 or 500k; None for anything else."""
-    if isinstance(said, int):
+    if isinstance(said, int) and not isinstance(said, bool):
         return said
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM])", str(said).strip())
     return round(float(found[1]) * {"k": 1000, "m": 1_000_000}[found[2].lower()]) if found else None
@@ -129,12 +132,22 @@ class Judge:
     quantiles: dict[tuple[str, float], npt.NDArray[np.float64]] = field(default_factory=dict)
     chosen: dict[int, Keys] = field(default_factory=dict)  # task's number → the GTs within the budget, sorted
 
+    def check(self, columns: pa.Schema) -> Judge:
+        """Raises UserError where a clause compares what cannot be compared, before any row is read."""
+        empty = columns.empty_table().select(self.policy.columns)
+        for name in self._wanted():
+            self.quantiles[name] = np.empty(0)
+        for one in self._wanted().values():
+            if one.left.values(self._table(empty)).dtype == object:
+                raise UserError(f"{one.left} is text: it has no quantiles", exit_code=2)
+        self.truths(empty)
+        if self.policy.budget is not None:
+            _ranks(empty, self.policy.budget)
+        return self
+
     def look(self, parts: Parts) -> Judge:
         """Read the manifest as often as the policy needs it: once for quantiles, once for the budget."""
-        wanted = {
-            (str(one.left), one.right.percent): one for one in self._comparisons() if isinstance(one.right, Quantile)
-        }
-        if wanted:
+        if wanted := self._wanted():
             self._measure(parts, wanted)
         if self.policy.budget is not None:
             self._choose(parts, self.policy.budget)
@@ -145,7 +158,8 @@ class Judge:
         judged, table = self._judged(part), self._table(part)
         found = {name: clause.truth(table) for name, clause in self.policy.clauses.items()}
         if self.policy.budget is not None and self.chosen:
-            found[BUDGET] = self._within(part, table, np.all([one == 1 for one in found.values()], axis=0))
+            passes = np.all([one == 1 for one in found.values()], axis=0) & self._free(part)
+            found[BUDGET] = self._within(part, table, passes)
         return judged, found
 
     def decide(self, part: pa.Table) -> pa.ListArray:
@@ -167,11 +181,11 @@ class Judge:
         """Per task and clause: rows that it refuses, that only it refuses, that it cannot judge; and what is kept."""
         counts: dict[tuple[str, str], dict[str, int]] = {}
         for part in parts():
-            judged, truths = self.truths(part)
-            refused = {name: judged & (truth == 0) for name, truth in truths.items()}
-            unknown = {name: judged & (truth < 0) for name, truth in truths.items()}
+            (judged, truths), free = self.truths(part), self._free(part)
+            refused = {name: judged & free & (truth == 0) for name, truth in truths.items()}
+            unknown = {name: judged & free & (truth < 0) for name, truth in truths.items()}
             fails = np.sum([refused[name] | unknown[name] for name in truths], axis=0)
-            kept = judged & (fails == 0)
+            kept = judged & free & (fails == 0)
             groups = self._groups(part)
             for task, number in self.tasks.items():
                 mine = groups == number
@@ -181,20 +195,22 @@ class Judge:
                     row["only it"] += int((refused[name] & mine & (fails == 1)).sum())
                     row["unknown"] += int((unknown[name] & mine).sum())
                 row = counts.setdefault((task, ""), {"judged": 0, "kept": 0})
-                row["judged"] += int((judged & mine).sum())
+                row["judged"] += int((judged & free & mine).sum())
                 row["kept"] += int((kept & mine).sum())
         return [{"task": task, "clause": clause, **row} for (task, clause), row in sorted(counts.items())]
 
-    def _comparisons(self) -> Iterator[Comparison]:
-        for clause in self.policy.clauses.values():
-            yield from expressions.comparisons(clause)
+    def _wanted(self) -> dict[tuple[str, float], Comparison]:
+        """The comparisons with a quantile, by what it is of."""
+        found = [one for clause in self.policy.clauses.values() for one in expressions.comparisons(clause)]
+        return {(str(one.left), one.right.percent): one for one in found if isinstance(one.right, Quantile)}
 
     def _measure(self, parts: Parts, wanted: Mapping[tuple[str, float], Comparison]) -> None:
         seen: dict[tuple[tuple[str, float], int], list[tuple[Keys, npt.NDArray[np.float64]]]] = {}
         for part in parts():
-            judged, table, keys = self._judged(part), self._table(part), gt_keys(part.column("gt_sha256"))
+            judged, table = self._judged(part) & self._free(part), self._table(part)
+            keys = gt_keys(part.column("gt_sha256"))
             for name, one in wanted.items():
-                values = one.left.values(table).astype(np.float64)
+                values = expressions.numbers(one.left.values(table), str(one.left))
                 for number in self.tasks.values():
                     use = judged & (table.groups == number) & ~np.isnan(values)
                     seen.setdefault((name, number), []).append((keys[use], values[use]))
@@ -211,7 +227,8 @@ class Judge:
         for part in parts():
             judged, truths = self.truths(part)
             ranked, keys, groups = _ranks(part, budget), gt_keys(part.column("gt_sha256")), self._groups(part)
-            passes = judged & np.all([one == 1 for one in truths.values()], axis=0) & ~np.isnan(ranked)
+            passes = judged & self._free(part) & ~np.isnan(ranked)
+            passes &= np.all([one == 1 for one in truths.values()], axis=0)
             for number in self.tasks.values():
                 use = passes & (groups == number)
                 seen.setdefault(number, []).append((keys[use], ranked[use]))
@@ -245,6 +262,17 @@ class Judge:
         kept = pc.equal(part.column("status"), "kept").to_numpy().astype(bool)
         judged &= (kept | complete) & is_valid(part, "gt_sha256")
         return judged
+
+    def _free(self, part: pa.Table) -> Bools:
+        """Rows that nothing but a policy holds back: they count for quantiles and budgets, and may be kept."""
+        decisions = part.column("decisions").combine_chunks()
+        flat = pc.list_flatten(decisions)
+        own = pc.and_(
+            pc.equal(pc.struct_field(flat, "stage"), STAGE), pc.starts_with(pc.struct_field(flat, "rule"), PREFIX)
+        )
+        free: Bools = np.ones(part.num_rows, bool)
+        free[pc.list_parent_indices(decisions).filter(pc.invert(own)).to_numpy(zero_copy_only=False)] = False
+        return free
 
     def _table(self, part: pa.Table) -> Table:
         columns = {}
@@ -288,7 +316,10 @@ class Judge:
 
 def _ranks(part: pa.Table, budget: Budget) -> npt.NDArray[np.float64]:
     """What is high for the best GTs; NaN where it is not known."""
-    values: npt.NDArray[np.float64] = part.column(budget.by).cast(pa.float64()).to_numpy().astype(np.float64)
+    column = part.column(budget.by)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise UserError(f"budget: {budget.by} is no number to rank by", exit_code=2)
+    values: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy().astype(np.float64)
     return values * budget.sign
 
 

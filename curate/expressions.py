@@ -100,7 +100,7 @@ class Reduced:
             yield from part.names()
 
     def values(self, table: Table) -> Values:
-        stacked = np.stack([_numbers(part.values(table), part.name) for part in self.parts])
+        stacked = np.stack([numbers(part.values(table), part.name) for part in self.parts])
         reduced: Values = REDUCE[self.how](stacked, axis=0)
         return reduced
 
@@ -140,9 +140,9 @@ class Comparison:
         left, right = self.left.values(table), self.threshold(table)
         if left.dtype == object or right.dtype == object:
             if self.sign not in ("==", "!="):
-                left, right = _numbers(left, str(self.left)), _numbers(right, str(self.right))
-            else:
-                left, right = left.astype(object), right.astype(object)
+                left, right = numbers(left, str(self.left)), numbers(right, str(self.right))
+            elif left.dtype != right.dtype:
+                raise UserError(f"{self}: one is text, the other a number", exit_code=2)
         known = _known(left) & _known(right)
         out = np.full(table.size, -1, np.int8)
         out[known] = COMPARE[self.sign](left[known], right[known]).astype(np.int8)
@@ -160,7 +160,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Member:
-    """left in [choices]; text and numbers alike are compared as they are written."""
+    """left in [choices]; a number among the choices of a text is compared as it is written."""
 
     left: Value
     choices: tuple[float | str, ...]
@@ -170,12 +170,16 @@ class Member:
         return self.left.names()
 
     def truth(self, table: Table) -> Truth:
-        left = self.left.values(table)
-        found = np.array([value in self.choices for value in left.tolist()], bool)
+        left, choices = self.left.values(table), set(self.choices)
+        if left.dtype == object:
+            choices = {_written(one) for one in choices}
+        elif text := [one for one in self.choices if isinstance(one, str)]:
+            raise UserError(f"{self}: {self.left} is a number, {text[0]} is not", exit_code=2)
+        found = np.array([value in choices for value in left.tolist()], bool)
         return np.where(_known(left), found == self.inside, -1).astype(np.int8)
 
     def __str__(self) -> str:
-        choices = ", ".join(f"{one:g}" if isinstance(one, float) else one for one in self.choices)
+        choices = ", ".join(map(_written, self.choices))
         return f"{self.left} {'in' if self.inside else 'not in'} [{choices}]"
 
 
@@ -231,7 +235,10 @@ def parse(text: str, columns: Sequence[str]) -> Expression:
 
     Raises UserError with the place where it is not understood.
     """
-    return _Parser(text, columns).whole()
+    try:
+        return _Parser(text, columns).whole()
+    except RecursionError:
+        raise UserError(f"{text[:60]!r}...: nested too deeply", exit_code=2) from None
 
 
 def clauses(expression: Expression) -> tuple[Expression, ...]:
@@ -395,13 +402,18 @@ class _Parser:
         return UserError(f"{self._text!r}, character {place + 1}: {what}", exit_code=2)
 
 
+def _written(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else value
+
+
 def _known(values: Values) -> npt.NDArray[np.bool_]:
     if values.dtype == object:
         return np.array([value is not None and value == value for value in values.tolist()], bool)
     return ~np.isnan(values)
 
 
-def _numbers(values: Values, what: str) -> Values:
+def numbers(values: Values, what: str) -> Values:
+    """The values as float64. Raises UserError for text."""
     try:
         return np.array([np.nan if one is None else one for one in values.tolist()], np.float64)
     except ValueError:

@@ -131,17 +131,24 @@ def preview_policy(manifest: str, policy: str, *, all_rows: bool = False) -> lis
     """
     source = read(manifest)
     engine.require_rows(source)
+    judge = _judge(source, policy, all_rows)
+    return judge.tally(lambda: source.parts(judge.policy.columns))
+
+
+def _judge(source: Manifest, policy: str, all_rows: bool) -> consensus.Judge:
+    """The policy of a file, which has looked at the manifest. Raises UserError with the file's name."""
     rules = consensus.read(policy, source.column_names)
-    return (
-        consensus.Judge(rules, all_rows)
-        .look(lambda: source.parts(rules.columns))
-        .tally(lambda: source.parts(rules.columns))
-    )
+    judge = consensus.Judge(rules, all_rows)
+    try:
+        judge.check(source.schema)
+    except UserError as error:
+        raise UserError(f"{policy}: {error}", exit_code=2) from None
+    return judge.look(lambda: source.parts(rules.columns))
 
 
 def _by_file(source: Manifest, policy: str, output: str, all_rows: bool) -> Manifest:
-    rules = consensus.read(policy, source.column_names)
-    judge = consensus.Judge(rules, all_rows).look(lambda: source.parts(rules.columns))
+    judge = _judge(source, policy, all_rows)
+    rules = judge.policy
     tables = (_with_decisions(part, judge.decide(part)) for part in source.parts())
     budget = rules.budget and {"pairs": rules.budget.pairs, "by": rules.budget.by, "sign": rules.budget.sign}
     params = {"policy": {name: str(clause) for name, clause in rules.clauses.items()}, "budget": budget}

@@ -50,11 +50,18 @@ DISTORTIONS = {
     **_levels("contrast"),
     "brightness too high": r"too bright|brighten\w*|over-?\s?expos\w*|(high|excessive|increased) brightness"
     r"|brightness( is| being)?( too)? (high|increased|excessive)",
-    "brightness too low": r"too dark|dark\w*|under-?\s?expos\w*|(low|insufficient|reduced) brightness"
+    "brightness too low": r"too dark|dark(ness|ened|ening)?(?! (background|sky|area|region|tone|colou?r|scene)s?\b)"
+    r"|under-?\s?expos\w*|(low|insufficient|reduced) brightness"
     r"|brightness( is| being)?( too)? (low|reduced|insufficient)",
     "none": r"none|nothing|no (apparent |visible |obvious |noticeable |significant )?(distortions?|degradations?)",
 }
-DENIED = re.compile(r"\b(no|not|without|free of|isn't)\s+(\w+\s+)?$")
+# A word that denies what follows it up to the end of its clause; and one that denies what stands before it.
+DENIED = re.compile(
+    r"\b(no|not(?! (?:only|just|merely))|\w+n't|without|free (?:of|from)|lacks?|neither|nor|never|hardly|barely"
+    r"|scarcely|absence of|nothing|cannot)\b"
+)
+DENIED_AFTER = re.compile(r"^[^.;!?]*?\b(?:is|are|was|were|do|does)(?:n't| not)\b(?! (?:only|just|merely))")
+CLAUSE = re.compile(r"[.;:!?]|\b(?:but|however|although|though|while|yet|except)\b")
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,10 @@ def distortions(answer: str) -> str | None:
     >>> distortions("The image is blurry and has JPEG artifacts.")
     'blur, compression'
     """
-    said = " ".join(answer.lower().split())
+    said = _plain(answer)
     found = []
     for label, pattern in DISTORTIONS.items():
-        places = [one.start() for one in re.finditer(rf"\b(?:{pattern})\b", said)]
-        if any(label == "none" or not DENIED.search(said[:place]) for place in places):
+        if any(label == "none" or not _denied(said, one) for one in re.finditer(rf"\b(?:{pattern})\b", said)):
             found.append(label)
     if "none" in found:
         return "none" if len(found) == 1 else None  # it contradicts itself
@@ -84,13 +90,29 @@ def distortions(answer: str) -> str | None:
 
 def quality(answer: str) -> str | None:
     """excellent, good, fair, poor or bad; None when an answer names none of them, or several."""
-    said = " ".join(answer.lower().split())
-    found = {
-        one.group()
-        for one in re.finditer(rf"\b({'|'.join(QUALITIES)})\b", said)
-        if not DENIED.search(said[: one.start()])
-    }
+    said = _plain(answer)
+    matches = re.finditer(rf"\b({'|'.join(QUALITIES)})\b", said)
+    found = {one.group() for one in matches if not _denied(said, one)}
     return found.pop() if len(found) == 1 else None
+
+
+def _plain(answer: str) -> str:
+    return " ".join(answer.lower().replace("\u2019", "'").split())
+
+
+def _denied(said: str, match: re.Match[str]) -> bool:
+    """Whether its clause denies a word: "no blur or noise", "blur isn't present".
+
+    A comma ends what a word denies, unless the list goes on to an "or" or "and".
+    """
+    clause = CLAUSE.split(said[: match.start()])[-1]
+    for denial in DENIED.finditer(clause):
+        between = clause[denial.end() :]
+        rest = CLAUSE.split(said[match.start() :])[0]
+        if "," not in between or re.search(r"\b(n?or|and)\b", between + rest):
+            return True
+    after = CLAUSE.split(said[match.end() :])[0]
+    return bool(DENIED_AFTER.match(after)) and "," not in after.split("n't")[0].split(" not")[0]
 
 
 QUESTIONS = {
@@ -155,7 +177,8 @@ def export(manifest: str, path: str, *, all_rows: bool = False) -> int:
 
     Images are named where they lie; those that are not local files cannot be. Raises UserError.
     """
-    refuse_existing(path)
+    if files.exists(path):
+        raise UserError(f"{path}: exists already; name another file with --export, or delete it first")
     source = read(manifest)
     engine.require_rows(source)
     tasks = []
@@ -205,16 +228,18 @@ def _read(path: str, known: set[str]) -> dict[str, dict[str, Any]]:
     try:
         text = files.read(path).decode()
         rows = (
-            json.loads(text) if text.lstrip().startswith("[") else [json.loads(one) for one in text.splitlines() if one]
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(one) for one in text.splitlines() if one.strip()]
         )
-        pairs = [(str(row["id"]).split(":"), str(row["text"])) for row in rows]
+        pairs = [(str(row["id"]).split(":"), None if row["text"] is None else str(row["text"])) for row in rows]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of answers") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not answers of DepictQA's infer.py, lines with id and text ({error})") from None
     out: dict[str, dict[str, Any]] = {}
     for parts, answer in pairs:
-        if len(parts) == 2 and parts[0] in known and parts[1] in QUESTIONS:
+        if len(parts) == 2 and parts[0] in known and parts[1] in QUESTIONS and answer is not None:
             out.setdefault(parts[0], {"problem": None})[parts[1]] = answer
     if not out:
         raise UserError(
@@ -242,7 +267,8 @@ def _entered(part: pa.Table, found: Mapping[str, Mapping[str, Any]], model: str,
 def _facts(row: Mapping[str, Any], model: str) -> dict[str, str | None]:
     texts = {name: row.get(name) for name in QUESTIONS}
     parsed = {name: None if text is None else QUESTIONS[name].parse(text) for name, text in texts.items()}
-    state = OK if None not in parsed.values() else PARSE_ERROR
+    asked = [name for name, text in texts.items() if text is not None]
+    state = OK if all(parsed[name] is not None for name in asked) else PARSE_ERROR
     said = {f"judge.{name}": value for name, value in parsed.items()}
     text = json.dumps(texts, ensure_ascii=False)
     return {**said, "judge.state": state, "judge.text": text, "judge.model": model, "judge.prompt": ASKED}

@@ -1,5 +1,7 @@
 """Policies in a file: the language, what each clause removes, quantiles and budgets, and what the rows then say."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -195,6 +197,16 @@ def test_a_budget_keeps_the_best_whole_gts_of_each_task(judged, tmp_path):
         ("keep: iqa.musiq > 3\nbudget: {pairs: 3, by: iqa.mus}", "there is no column iqa.mus"),
         ("keep: iqa.musiq > 3\nbudget: {pairs: 3, by: judge.quality}", "nobody says which end"),
         ("keep: iqa.musik > 3", "policy.yaml: .* did you mean iqa.musiq"),
+        ("keep: {budget: iqa.musiq > 3}", "cannot be called 'budget'"),
+        ("keep: {'': iqa.musiq > 3}", "cannot be called ''"),
+        ("keep: task >= quantile(5%)", "policy.yaml: task is text: it has no quantiles"),
+        ("keep: iqa.musiq == good", "policy.yaml: .* one is text, the other a number"),
+        ("keep: judge.quality == 3", "one is text, the other a number"),
+        ("keep: iqa.musiq in [good]", "iqa.musiq is a number, good is not"),
+        ("keep: iqa.musiq > 3\nbudget: {pairs: 3, by: -judge.quality}", "no number to rank by"),
+        ("keep: iqa.musiq > 3\nbudget: {pairs: 3, by: -decisions}", "no number to rank by"),
+        ("keep: iqa.musiq > 3\nbudget: {pairs: yes, by: iqa.musiq}", "write {pairs"),
+        ("keep: " + 3000 * "(" + "iqa.musiq > 3" + 3000 * ")", "nested too deeply"),
     ],
 )
 def test_a_wrong_policy_is_one_line(judged, tmp_path, text, said):
@@ -203,3 +215,15 @@ def test_a_wrong_policy_is_one_line(judged, tmp_path, text, said):
     assert caught.value.exit_code == 2 and not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="stands for itself"):
         run(judged, str(tmp_path / "out"), policy="x", iqa=["piqe"])
+
+
+def test_what_another_filter_holds_back_takes_no_room(judged, tmp_path):
+    """The budget and the dry run count the rows that the policy alone decides about."""
+    first = run(judged, str(tmp_path / "first"), minimum={"iqa.musiq": 37})
+    assert first.rows["dropped"]
+    path = policy(tmp_path, "keep: iqa.musiq >= 0\nbudget: {pairs: 3, by: -iqa.musiq}\n")
+    said = preview_policy(first.path, path)
+    done = run(first.path, str(tmp_path / "out"), policy=path)
+    kept = Counter(row["task"] for row in done.table().to_pylist() if row["status"] == "kept")
+    assert kept and set(kept.values()) <= {2, 3}
+    assert {row["task"]: row["kept"] for row in said if not row["clause"] and row["kept"]} == kept

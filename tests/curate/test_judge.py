@@ -20,6 +20,20 @@ from tests.curate.test_shard import row_of, write
     ("answer", "expected"),
     [
         ("Noise", "noise"),
+        ("There is no visible blur or noise.", None),
+        ("no signs of blur", None),
+        ("I don't see any blur.", None),
+        ("blur isn’t present", None),
+        ("neither blur nor noise", None),
+        ("No noise, strong blur", "blur"),
+        ("No blur, noise or artifacts are visible", None),
+        ("The image is blurry, no noise", "blur"),
+        ("not only blur but also noise", "noise, blur"),
+        ("dark background, but the image is clean", None),
+        ("there is blur, and noise is not visible", "blur"),
+        ("It isn't sharp: it is blurred", "blur"),
+        ("It is dark", "brightness too low"),
+        ("Lack of contrast", "contrast too low"),
         ("The image is blurry and has JPEG artifacts.", "blur, compression"),
         ("Out of focus.", "blur"),
         ("pixelate", "pixelation"),
@@ -48,6 +62,9 @@ def test_what_an_answer_about_distortions_is_taken_for(answer, expected):
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
+        ("It isn't really that good", None), ("hardly good", None), ("can't be called good", None),
+        ("isn’t good", None),
+        ("The quality is excellent, no noise", "excellent"), ("good, not excellent", "good"), ("not bad", None),
         ("Good", "good"), ("excellent.", "excellent"), ("It is of very poor quality.", "poor"), ("not good", None),
         ("good or bad", None), ("badly", None), ("", None), ("Fair", "fair"),
     ],
@@ -109,6 +126,12 @@ def test_depictqa_answers_from_an_environment_of_its_own(pairs, tmp_path):
     assert rows[3]["judge.state"] is None
     (tmp_path / "list.json").write_text(json.dumps(lines))
     assert stage.judge(pairs, str(tmp_path / "again"), answers=str(tmp_path / "list.json")).rows == done.rows
+    half = [{**line, "text": None if line["id"].endswith("distortion") else "Bad"} for line in lines]
+    (tmp_path / "half.json").write_text(json.dumps(half))
+    (first, *_) = stage.judge(pairs, str(tmp_path / "half"), answers=str(tmp_path / "half.json")).table().to_pylist()
+    assert (first["judge.distortion"], first["judge.quality"], first["judge.state"]) == (None, "bad", "ok")
+    with pytest.raises(UserError, match="exists already; name another file"):
+        stage.export(pairs, tasks_path)
     for content, said in (('{"id": "x:quality", "text": "Good"}', "none of its 1 answers"), ("{", "not answers of")):
         answers_path.write_text(content)
         with pytest.raises(UserError, match=said):
