@@ -65,7 +65,8 @@ def caption(
     `signals` writes a sentence from measured columns (run `curate score` first); rows without those values keep a null
     caption. `llava` asks the vision-language model of `task`, once for each distinct image, and adds `caption_prompt`
     and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not English or
-    repeats itself is asked for once more with another seed, and is then an error. Raises UserError for a captioner or
+    repeats itself is asked for once more with another seed, and is then an error. Captions that the same model made of
+    the same task stay as they are. Raises UserError for a captioner or
     model that is not there and for columns that are missing.
     """
     output = output or engine.default_output(manifest, "caption")
@@ -114,7 +115,13 @@ def _from_model(
     source: Manifest, output: str, task: Task, sides: Sequence[str], all_rows: bool, max_errors: str | None
 ) -> Manifest:
     model = vlm.name_of(task.settings)
-    targets = pictures.targets(source, sides, all_rows=all_rows)
+    made = {
+        "caption_model": (model,),
+        "caption_prompt": (task.fingerprint,),
+        "caption_seed": (task.seed, task.seed + 1),
+    }
+    has = {side: {_prefix(side) + name: values for name, values in made.items()} for side in sides}
+    targets = pictures.targets(source, sides, all_rows=all_rows, has=has)
     said = {"captioner": LLAVA, "model": model, "prompt": task.prompt, "opening": task.opening, "seed": task.seed}
     said |= {"sentences": task.sentences, "max_tokens": task.settings.max_tokens, "on": list(sides)}
     said |= {"temperature": task.settings.temperature}
@@ -159,7 +166,7 @@ def _entered(
     use = engine.chosen(part, all_rows)
     decisions = part.column("decisions").to_pylist()
     for side in sides:
-        prefix = "" if side == "gt" else "lq."
+        prefix = _prefix(side)
         shas = part.column(pictures.named(side)[0]).to_pylist()
         rows = [found.get(sha) if one and sha else None for one, sha in zip(use, shas, strict=True)]
         given = [row if row and not row["problem"] else None for row in rows]
@@ -173,6 +180,10 @@ def _entered(
             for row, before in zip(rows, decisions, strict=True)
         ]
     return schema.conform(schema.set_column(part, "decisions", decisions, schema.CORE["decisions"]))
+
+
+def _prefix(side: str) -> str:
+    return "" if side == "gt" else "lq."
 
 
 def _fact(name: str, row: Mapping[str, Any], model: str, task: Task) -> Any:

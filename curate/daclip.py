@@ -99,6 +99,8 @@ def read_clean(path: str, weights: str) -> Clean:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not readable ({error}); fit it again with 'curate identify --fit-clean'") from None
+    if [found.mean.shape, found.precision.shape, found.distances.ndim] != [(10,), (10, 10), 1]:
+        raise UserError(f"{path}: not what was fitted; fit it again with 'curate identify --fit-clean'")
     if found.weights != weights:
         raise UserError(f"{path}: was fitted for other weights ({found.weights}, these are {weights}); fit it again")
     return found
@@ -112,9 +114,13 @@ class Model:
         import torch
 
         self.path, self.device = path, device
-        state = remap(checkpoints.read(path), path)
-        self._net = _build(state, path).to(device)
-        self._transform: Any = open_clip.image_transform(_side(state), is_train=False)
+        try:
+            state = remap(checkpoints.read(path), path)
+            self._net = _build(state, path).to(device)
+            self._transform: Any = open_clip.image_transform(_side(state), is_train=False)
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{path}: not a DA-CLIP checkpoint ({type(error).__name__}: {reason})") from None
         tokens = open_clip.get_tokenizer("ViT-B-32", context_length=len(state["positional_embedding"]))(list(LABELS))
         with torch.inference_mode():
             self._labels = self._net.encode_text(tokens.to(device), normalize=True).float()

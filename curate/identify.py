@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from curate import daclip, engine, scorers
-from curate.score import execution_for, measure, request_for
-from manifests import checkpoints, files, images, schema
+from curate import daclip, devices, engine, pictures, scorers
+from curate.score import execution_for, load_pixels, measure, request_for
+from manifests import checkpoints, schema
 from manifests.ahead import ahead
 from manifests.errors import UserError
-from manifests.table import Manifest, Member, read, refuse_existing, stage_entry, write
+from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution")
@@ -72,13 +73,13 @@ def fit_clean(manifest: str = "manifest", *, weights: str | None = None, device:
     """
     source = read(manifest)
     engine.require_rows(source)
-    model = daclip.load(checkpoints.find(weights or daclip.HUB, daclip.FILE), device)
-    places: dict[str, Member] = {}
-    for part in source.parts(["gt_sha256", "status", *source.place_columns("gt")]):
-        for row in part.to_pylist():
-            if row["status"] == "kept" and row["gt_sha256"] and row["gt_path"]:
-                places.setdefault(row["gt_sha256"], source.place(row, "gt"))
-    prepared = list(ahead(lambda place: model.prepare(images.decode(files.read(*place)).pixels), list(places.values())))
+    model = daclip.load(checkpoints.find(weights or daclip.HUB, daclip.FILE), devices.mine(device))
+    prepared = []
+    for loaded in ahead(load_pixels, pictures.targets(source)):
+        if isinstance(loaded, str):
+            print(f"left out: {loaded}", file=sys.stderr)
+        else:
+            prepared.append(model.prepare(loaded))
     path = daclip.clean_path(model.path)
     daclip.fit(model.similarities(prepared), model.fingerprint).write(path)
     daclip.load.cache_clear()

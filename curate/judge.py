@@ -146,9 +146,9 @@ def judge(
     `judge.distortion` and `judge.quality` are words, `judge.state` is ok or parse_error, `judge.text` the answers as
     they came, `judge.model` who gave them, and `judge.prompt` names the questions.
 
-    settings: the model that is asked. answers: instead of it, a .jsonl or .json that DepictQA's infer.py wrote for the
-    file that `export` made; `name` says who answered. An image that cannot be read is an error of its rows; a GT
-    without an answer has no judgement. Raises UserError.
+    settings: the model that is asked; what it said before, and could be understood, stays. answers: instead of it, a
+    .jsonl or .json that DepictQA's infer.py wrote for the file that `export` made; `name` says who answered. An image
+    that cannot be read is an error of its rows; a GT without an answer has no judgement. Raises UserError.
     """
     if (settings is None) == (answers is None):
         raise UserError(
@@ -160,11 +160,13 @@ def judge(
     refuse_existing(output)
     source = read(manifest)
     engine.require_rows(source)
-    targets = pictures.targets(source, all_rows=all_rows)
     if settings is not None:
+        has = {"judge.model": (vlm.name_of(settings),), "judge.prompt": (ASKED,), "judge.state": (OK,)}
+        targets = pictures.targets(source, all_rows=all_rows, has={"gt": has})
         found, said = _asked(source, output, settings, targets, max_errors)
     else:
-        found, said = _read(str(answers), {target.sha256 for target in targets}), {"model": name}
+        known = {target.sha256 for target in pictures.targets(source, all_rows=all_rows)}
+        found, said = _read(str(answers), known), {"model": name}
     tables = (_entered(part, found, str(said["model"]), all_rows) for part in source.parts())
     stage = stage_entry("judge", VERSION, {**said, "prompt": ASKED}, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from curate import devices, engine, vlm
 from curate.score import Target, load_pixels
 from manifests import files, images
+from manifests.errors import UserError
 from manifests.table import Manifest
 
 UNIT, UNIT_FAST = 16, 64  # images that are asked about between two savings; at an endpoint, or on a GPU
@@ -24,18 +25,33 @@ def named(side: str) -> tuple[str, str]:
     return ("gt_sha256", "gt_path") if side == "gt" else ("lq.sha256", "lq_path")
 
 
-def targets(source: Manifest, sides: Sequence[str] = ("gt",), *, all_rows: bool = False) -> list[Target]:
-    """The distinct images of the kept rows (of all with `all_rows`), in manifest order."""
+def targets(
+    source: Manifest,
+    sides: Sequence[str] = ("gt",),
+    *,
+    all_rows: bool = False,
+    has: Mapping[str, Mapping[str, Collection[Any]]] | None = None,
+) -> list[Target]:
+    """The distinct images of the kept rows (of all with `all_rows`), in manifest order.
+
+    has: side -> column -> its values by which an image of that side is known to be done; it is left out. Raises
+    UserError where there is no such image at all, done or not.
+    """
     out: dict[str, Target] = {}
-    columns = [
-        *dict.fromkeys(["status", *source.place_columns(*sides), *(name for side in sides for name in named(side))])
-    ]
+    left = 0
+    known = {side: dict(facts) for side, facts in (has or {}).items() if set(facts) <= set(source.column_names)}
+    names = [*source.place_columns(*sides), *(name for side in sides for name in named(side))]
+    columns = list(dict.fromkeys(["status", *names, *(name for facts in known.values() for name in facts)]))
     for part in source.parts(columns):
         for use, row in zip(engine.chosen(part, all_rows), part.to_pylist(), strict=True):
             for side in sides if use else ():
                 sha, path = (row[name] for name in named(side))
-                if sha and path:
+                done = side in known and all(row[name] in values for name, values in known[side].items())
+                left += bool(sha and path and done)
+                if sha and path and not done:
                     out.setdefault(sha, Target(sha, source.place(row, side)))
+    if not out and not left:
+        raise UserError(f"{source.path}: no kept row has an image of {' or '.join(sides)}; nothing to do")
     return list(out.values())
 
 

@@ -14,13 +14,15 @@ from manifests.images import MAX_PIXELS
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
-STAGES = ("ingest", "score")  # whose errors are of files, not of a policy
+STAGES = ("ingest", "score", "caption", "judge")  # whose errors are of files and models, not of a policy
+SAID = ("iqa.", "degradation.", "daclip.", "judge.", "caption", "lq.caption")  # columns about the pixels
 
 
 def retry(manifest: str = "manifest", output: str | None = None, *, max_pixels: int = MAX_PIXELS) -> Manifest:
-    """Look again at the error rows that ingest or score made; rows that are well now are kept.
+    """Look again at the error rows that ingest, score, caption or judge made; rows that are well now are kept.
 
-    Their files are read and checked as ingest does. Scores that are missing stay missing: `curate score` measures them.
+    Their files are read and checked as ingest does; so are those of which a model made no good caption or judgement.
+    What is missing stays missing: `curate score`, `caption` or `judge` run again fill it in.
     Rows that failed for want of a partner stay as they are. Raises UserError when nothing failed.
     """
     output = output or engine.default_output(manifest, "retry")
@@ -29,7 +31,7 @@ def retry(manifest: str = "manifest", output: str | None = None, *, max_pixels: 
     rows = source.table().to_pylist()
     failed = [index for index, row in enumerate(rows) if _can_be_tried(row)]
     if not failed:
-        raise UserError(f"{manifest}: no row failed at reading or scoring; nothing to retry")
+        raise UserError(f"{manifest}: no row failed at reading, scoring, captions or judging; nothing to retry")
     with progress.bar("retry", len(failed)) as tick:
         for index in failed:
             rows[index] = _again(source, rows[index], max_pixels)
@@ -54,7 +56,7 @@ def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, 
     fresh = ingest.rows(unit, options=options).to_pylist()[0]
     facts = {name: fresh[name] for name in fresh if name in schema.CORE and name not in ("group", "status")}
     others = [one for one in row["decisions"] if one["stage"] not in STAGES]
-    scores = {name: None for name in row if name not in schema.CORE and name.startswith(("iqa.", "degradation."))}
+    scores = {name: None for name in row if name not in schema.CORE and name.startswith(SAID)}
     return (
         row
         | facts

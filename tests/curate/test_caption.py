@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from curate import caption as stage
 from curate import caption_text, vlm
 from curate.cli import app
+from curate.ingest import ingest
+from curate.retry import retry
 from curate.vlm import endpoint as endpoint_
 from manifests.errors import UserError
 from tests.curate import tiny_vlm
@@ -291,3 +293,33 @@ def test_the_command_captions_with_a_tiny_model(pairs, tiny_llava, tmp_path):
     shown = CliRunner().invoke(app, ["caption", pairs, *options])
     assert shown.exit_code == 0, shown.output
     assert "denoise" in shown.output
+
+
+def test_what_failed_is_tried_again_and_nothing_else(pairs, tmp_path):
+    bad = []
+
+    def answer(number, body):
+        size = len(body["messages"][0]["content"][0]["image_url"]["url"])
+        bad.append(size)
+        return 200, "" if size == bad[0] else LONG
+
+    with Server(answer) as server:
+        first = stage.caption(pairs, str(tmp_path / "first"), captioner="llava", task=_task(server, parallel=1))
+        assert first.rows["error"] == 2
+    again = retry(first.path, str(tmp_path / "again"))
+    assert again.rows["kept"] == 6
+    with Server(lambda number, body: (200, LONG)) as server:
+        done = stage.caption(again.path, str(tmp_path / "done"), captioner="llava", task=_task(server))
+        assert len(server.bodies) == 1 and all(done.table().column("caption").to_pylist())
+        other = stage.Task(vlm.Settings("some-llava", server.url), seed=5)
+        stage.caption(done.path, str(tmp_path / "other"), captioner="llava", task=other)
+        assert len(server.bodies) == 1 + 3  # another seed is another question
+
+
+def test_a_side_that_no_row_has_is_one_line(photographs, save, tmp_path):
+    save("d/a.png", photographs["coffee"])
+    clean = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.png", task="clean").path
+    with pytest.raises(UserError, match="no kept row has an image of lq"):
+        stage.caption(
+            clean, str(tmp_path / "o"), captioner="llava", task=stage.Task(vlm.Settings("x", "http://x")), on="lq"
+        )

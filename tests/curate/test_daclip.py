@@ -1,8 +1,10 @@
 """DA-CLIP in stock open_clip: a tiny model in the authors' layout, through the code that loads theirs."""
 
+import json
 import os
 import pickle
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,3 +190,34 @@ def test_a_missing_model_is_one_line(gts, tmp_path, monkeypatch):
         identify(gts, model="dinov2")
     shown = CliRunner().invoke(app, ["identify", gts, "--fit-clean"])
     assert isinstance(shown.exception, UserError)
+
+
+@pytest.mark.parametrize("spoil", ["positions", "shape", "list", "numbers"])
+def test_a_damaged_checkpoint_is_one_line(weights, tmp_path, spoil):
+    state = dict(torch.load(weights[0])["state_dict"])
+    if spoil == "positions":
+        del state["module.visual_control.positional_embedding"]
+    elif spoil == "shape":
+        state["module.clip.ln_final.weight"] = torch.zeros(3)
+    elif spoil == "list":
+        state = [1, 2]
+    else:
+        state = dict.fromkeys(state, 1)
+    path = str(tmp_path / "bad.pt")
+    torch.save({"state_dict": state}, path)
+    with pytest.raises(UserError, match=r"bad.pt: not a DA-CLIP"):
+        daclip.Model(path)
+
+
+def test_fit_clean_leaves_out_what_cannot_be_read(weights, gts, tmp_path, capsys):
+    import shutil
+
+    path = shutil.copy(weights[0], tmp_path / "w.pt")
+    (tmp_path / "data" / "3.png").write_bytes(b"changed")
+    place, count = fit_clean(gts, weights=str(path))
+    assert count == 29 and "left out: 3.png: has changed since ingest" in capsys.readouterr().err
+    said = json.loads(Path(place).read_text()) | {"mean": [1, 2]}
+    Path(place).write_text(json.dumps(said))
+    daclip.load.cache_clear()
+    with pytest.raises(UserError, match="not what was fitted"):
+        daclip.load(str(path))
