@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ class Verdicts:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._read = 0
+        self._read = self._lines = 0
         self.refresh()
 
     def refresh(self) -> None:
@@ -51,13 +52,20 @@ class Verdicts:
         said = {"pair_id": pair_id, "verdict": verdict, "reviewer": reviewer.strip(), "time": round(time.time(), 3)}
         line = (json.dumps(said, ensure_ascii=False) + "\n").encode()
         with self._lock:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             try:
+                end = os.fstat(descriptor).st_size
+                if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a line that was torn, or written by hand
+                    line = b"\n" + line
                 os.write(descriptor, line)  # one write of one line: others' lines stay whole
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             self._refresh()
+
+    def torn(self) -> bool:
+        """Whether the file ends within a line, which is then no verdict."""
+        return os.path.exists(self.path) and os.path.getsize(self.path) > self._read
 
     def of(self, pair_id: str) -> dict[str, str]:
         """Reviewer → verdict about a pair; undone ones are gone."""
@@ -92,15 +100,19 @@ class Verdicts:
         for number, line in enumerate(whole.splitlines()):
             try:
                 said = json.loads(line)
-                pair, reviewer, verdict = said["pair_id"], said["reviewer"], said["verdict"]
+                pair, reviewer, verdict = (str(said[name]) for name in ("pair_id", "reviewer", "verdict"))
+                if verdict not in VERDICTS:
+                    raise ValueError(f"{verdict!r} is none of {', '.join(VERDICTS)}")
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.path}: line {number + 1} is no verdict ({error})") from None
+                where = f"line {self._lines + number + 1}"
+                raise UserError(f"{self.path}: {where} is no verdict ({error}); mend or delete it") from None
             mine = self.latest.setdefault(pair, {})
             if verdict == UNDO:
                 mine.pop(reviewer, None)
             else:
                 mine[reviewer] = verdict
         self._read += len(whole)
+        self._lines += len(whole.splitlines())
 
 
 def default_file(manifest: str) -> str:
@@ -122,8 +134,16 @@ def apply(manifest: str, verdicts: Sequence[str], output: str | None = None) -> 
     for path in verdicts:
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file of verdicts; 'curate review {manifest}' writes one")
-        for pair, mine in Verdicts(path).latest.items():
-            said.setdefault(pair, {}).update(mine)
+        one = Verdicts(path)
+        if one.torn():
+            raise UserError(f"{path}: its last line has no end; end it with a line break if it is whole, or delete it")
+        for pair, mine in one.latest.items():
+            for reviewer, verdict in mine.items():
+                same = said.get(pair, {}).get(reviewer, verdict) == verdict  # one name in two files may be two people
+                said.setdefault(pair, {})[reviewer if same else f"{reviewer} ({os.path.basename(path)})"] = verdict
+    known = {pair for part in source.parts(["pair_id"]) for pair in part.column("pair_id").to_pylist()}
+    if foreign := set(said) - known:
+        print(f"{len(foreign)} pairs with a verdict are not in {manifest}: left out", file=sys.stderr)
     merged = Verdicts(os.devnull, said)
     tables = (_decided(part, merged) for part in source.parts())
     params = {"verdicts": files.digest(sorted((pair, sorted(mine.items())) for pair, mine in said.items() if mine))}

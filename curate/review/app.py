@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hmac
 import ipaddress
 import json
@@ -34,7 +35,7 @@ def build(
 
     column, near: what the page is ordered by at first.
     """
-    page = _page(json.dumps({"column": column, "near": near}))
+    page = _page(json.dumps({"column": column, "near": near, "reviewer": _person() if token is None else ""}))
 
     def facts(_: Request) -> Response:
         verdicts.refresh()
@@ -42,7 +43,10 @@ def build(
 
     def found(request: Request) -> Response:
         asked = request.query_params
-        low, high, near = (float(asked[name]) if asked.get(name) else None for name in ("low", "high", "near"))
+        try:
+            low, high, near = (float(asked[name]) if asked.get(name) else None for name in ("low", "high", "near"))
+        except ValueError as error:
+            return PlainTextResponse(f"not a number: {error}", 400)
         task, reason, status, by = (asked.get(name, "") for name in ("task", "reason", "status", "column"))
         ids = rows.find(Query(task, reason, status, by, low, high, near, asked.get("descending") == "1"))
         if asked.get("state") == "open":
@@ -56,7 +60,8 @@ def build(
         return Response(ids.astype("<i4").tobytes(), media_type="application/octet-stream")
 
     def labels(request: Request) -> Response:
-        wanted = [int(one) for one in request.query_params.get("rows", "").split(",") if one][:LABELS]
+        given = request.query_params.get("rows", "").split(",")
+        wanted = [int(one) for one in given if one.isdecimal()][:LABELS]
         column = request.query_params.get("column", "")
         out = [rows.label(row, column) for row in wanted if 0 <= row < len(rows)]
         return JSONResponse([{**one, "said": verdicts.of(one["pair_id"])} for one in out])
@@ -93,12 +98,14 @@ def build(
     async def say(request: Request) -> Response:
         try:
             body = await request.json()
-            row, verdict, reviewer = int(body["row"]), str(body["verdict"]), str(body["reviewer"])
-            if not 0 <= row < len(rows) or verdict not in VERDICTS:
+            row, verdict, reviewer = body["row"], body["verdict"], body["reviewer"]
+            if type(row) is not int or not 0 <= row < len(rows) or verdict not in VERDICTS:
                 raise ValueError(f"row {row}, verdict {verdict}")
-            verdicts.add(rows.pair_id(row), verdict, reviewer)
-        except (ValueError, KeyError, TypeError, UserError) as error:
+            if not isinstance(reviewer, str) or not reviewer.strip():
+                raise ValueError("say who you are first: 'you', at the top")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             return PlainTextResponse(f"not a verdict: {error}", 400)
+        verdicts.add(rows.pair_id(row), verdict, reviewer)
         return JSONResponse({"said": verdicts.of(rows.pair_id(row)), "counts": verdicts.counts()})
 
     routes = [
@@ -111,7 +118,12 @@ def build(
         Route("/image/{row:int}/{side}", image),
         Route("/thumbnail/{row:int}", thumbnail),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)])
+
+    def failed(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), 500)
+
+    handlers: dict[Any, Any] = {UserError: failed, OSError: failed}
+    return Starlette(routes=routes, middleware=[Middleware(_Guard, token=token)], exception_handlers=handlers)
 
 
 class _Guard(BaseHTTPMiddleware):
@@ -126,17 +138,21 @@ class _Guard(BaseHTTPMiddleware):
             if not is_loopback(request.url.hostname or ""):
                 return PlainTextResponse("this page is for this machine alone", 403)
         elif (given := request.query_params.get("token")) is not None:
-            if not hmac.compare_digest(given, self._token):
+            if not _same(given, self._token):
                 return PlainTextResponse("wrong token", 403)
             answer: Response = RedirectResponse(request.url.remove_query_params("token"), 303)
             answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             return answer
-        elif not hmac.compare_digest(request.cookies.get(COOKIE, ""), self._token):
+        elif not _same(request.cookies.get(COOKIE, ""), self._token):
             return PlainTextResponse("open the address that 'curate review' printed, with its token", 403)
         origin = request.headers.get("origin")
         if request.method == "POST" and origin is not None and origin != f"{request.url.scheme}://{request.url.netloc}":
             return PlainTextResponse("another page may not say verdicts", 403)
         return await call_next(request)
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), token.encode())
 
 
 def is_loopback(host: str) -> bool:
@@ -152,6 +168,14 @@ def is_loopback(host: str) -> bool:
 def make_token() -> str:
     """A token that cannot be guessed."""
     return secrets.token_urlsafe(24)
+
+
+def _person() -> str:
+    """Who sits at this machine; nobody where that is not known."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def _page(settings: str) -> str:

@@ -26,6 +26,11 @@ def serve(
     import uvicorn
 
     rows, said = Rows(manifest), Verdicts(verdicts)
+    try:
+        with open(verdicts, "ab"):
+            pass
+    except OSError as error:
+        raise UserError(f"{verdicts}: verdicts cannot be written there ({error.strerror})") from None
     if column and column not in rows.scores:
         raise UserError(f"--column {column}: the manifest has {', '.join(rows.scores) or 'no scores'}", exit_code=2)
     token = None if is_loopback(host) else make_token()

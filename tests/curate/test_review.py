@@ -139,6 +139,53 @@ def test_two_people_agree_and_disagree(pairs, tmp_path):
         stage.Verdicts(path)
 
 
+def test_a_torn_line_and_a_foreign_verdict_are_said(pairs, tmp_path, capsys):
+    path = tmp_path / "v.jsonl"
+    ids = [Rows(pairs).pair_id(k) for k in range(8)]
+    verdicts = stage.Verdicts(str(path))
+    verdicts.add(ids[0], "drop", "ann")
+    with path.open("a") as file:
+        file.write(json.dumps({"pair_id": ids[1], "verdict": "drop", "reviewer": "ann"}))  # no end: torn, or by hand
+    with pytest.raises(UserError, match="its last line has no end"):
+        stage.apply(pairs, [str(path)], str(tmp_path / "x"))
+    verdicts.add(ids[2], "drop", "ann")  # is not glued to it
+    verdicts.add("f" * 32, "drop", "ann")
+    done, _ = stage.apply(pairs, [str(path)], str(tmp_path / "out"))
+    assert [row["status"] for row in done.table().to_pylist()][:4] == ["dropped", "dropped", "dropped", "kept"]
+    assert "1 pairs with a verdict are not in" in capsys.readouterr().err
+    with path.open("a") as file:
+        file.write(json.dumps({"pair_id": ids[1], "verdict": "dorp", "reviewer": "ann"}) + "\n")
+    with pytest.raises(UserError, match=r"line 5 is no verdict .'dorp' is none of"):
+        stage.Verdicts(str(path))
+
+
+def test_one_name_in_two_files_may_be_two_people(pairs, tmp_path):
+    ids, paths = [Rows(pairs).pair_id(k) for k in range(8)], [str(tmp_path / name) for name in ("a", "b")]
+    for path, verdict in zip(paths, ("keep", "drop"), strict=True):
+        stage.Verdicts(path).add(ids[0], verdict, "me")
+        stage.Verdicts(path).add(ids[1], "drop", "me")
+    for number, order in enumerate((paths, paths[::-1])):
+        done, disputed = stage.apply(pairs, order, str(tmp_path / f"out{number}"))
+        assert disputed == 1 and [row["status"] for row in done.table().to_pylist()][:2] == ["kept", "dropped"]
+
+
+def test_requests_that_mean_nothing_are_refused(pairs, tmp_path):
+    client = _client(pairs, tmp_path)
+    assert client.get("/api/rows", params={"low": "abc"}).status_code == 400
+    assert client.get("/api/labels", params={"rows": "abc,1"}).json()[0]["row"] == 1
+    for row in ("Infinity", "1.7", "true", "[]"):
+        body = f'{{"row": {row}, "verdict": "keep", "reviewer": "a"}}'
+        assert client.post("/api/verdict", content=body).status_code == 400
+    assert client.post("/api/verdict", json={"row": 0, "verdict": "keep", "reviewer": None}).status_code == 400
+    assert not (tmp_path / "v.jsonl").exists()
+    assert _client(pairs, tmp_path, token="secret").get("/?token=é").status_code == 403
+    (tmp_path / "v.jsonl").write_text("nonsense\n")
+    answer = client.get("/api/facts")
+    assert answer.status_code == 500 and "line 1 is no verdict" in answer.text
+    shown = CliRunner().invoke(cli, ["review", pairs, "--verdicts", str(tmp_path / "no" / "v.jsonl"), "--port", "0"])
+    assert "verdicts cannot be written there" in str(shown.exception)
+
+
 def _say(path, name, count):
     verdicts = stage.Verdicts(path)
     for number in range(count):
