@@ -67,12 +67,19 @@ def load(name: str, weights: str | None = None, place: str = "cpu") -> Metric:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(_absent(name, error)) from error
+        raise UserError(_absent(name, error, weights)) from error
     return Metric(name, fingerprint, net, place)
 
 
-def _absent(name: str, error: BaseException) -> str:
+def _absent(name: str, error: BaseException, weights: str | None) -> str:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
+    if weights is not None and "pretrained_model_path" in reason:
+        return f"{name}: pyiqa takes no file of weights for it; it looks into $TORCH_HOME/hub/pyiqa, and asks its hub"
+    if weights is not None and isinstance(error, OSError):
+        return (
+            f"{name}: beside {weights} it needs a backbone that is not in the hub's cache ({reason}); score once where "
+            "there is a network, and bring $HF_HOME and $TORCH_HOME"
+        )
     return (
         f"{name}: its weights could not be loaded ({reason}); give a file with --weights {name}=FILE, or put pyiqa's "
         "checkpoint into $TORCH_HOME/hub/pyiqa, or use what needs no download: piqe, entropy, signals"

@@ -103,6 +103,39 @@ def joint(paths: Sequence[str]) -> list[str]:
     return prints if len(prints) < 2 else [hashlib.sha256(",".join(prints).encode()).hexdigest()[:16]]
 
 
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """While it is open, the hub's client looks into its cache alone."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def share_of(path: str, net: Any) -> float:
+    """The share of a file's tensors that a torch module holds, whatever their names are there."""
+    import torch
+
+    def tensors(content: Any) -> Iterator[Any]:
+        for one in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+            if isinstance(one, torch.Tensor):
+                yield one
+            else:
+                yield from tensors(one)
+
+    def mark(one: Any) -> tuple[Any, ...]:
+        plain = one.detach().float().cpu()
+        return (*one.shape, round(float(plain.sum(dtype=torch.float64)), 3))
+
+    held = {mark(one) for one in net.state_dict().values()}
+    found = [mark(one) in held for one in tensors(read(path))]
+    return sum(found) / len(found) if found else 0.0
+
+
 def find(given: str, name: str) -> str:
     """The weights that `given` means: a file, a folder with `name` in it, or a hub id that is fetched.
 
@@ -135,7 +168,7 @@ def find(given: str, name: str) -> str:
 
 def check_hub_id(given: str, what: str) -> None:
     """Raises UserError for what is no hub id (OWNER/MODEL), and so was meant as a `what` of this machine."""
-    if given.count("/") != 1 or given.startswith((".", "/", "~")):
+    if given.count("/") != 1 or given.startswith((".", "/", "~")) or given.endswith((".pt", ".pth", ".safetensors")):
         raise UserError(f"{given}: no such {what}, and no hub id (OWNER/MODEL)")
 
 

@@ -142,10 +142,21 @@ def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[
     with _apart(name), checkpoints.guarded() as read, contextlib.redirect_stdout(io.StringIO()):
         import pyiqa
 
-        net = pyiqa.create_metric(name, device=torch.device(device), **given)
+        try:
+            with checkpoints.offline():  # what is in the hub's cache needs no network, and says so at once
+                net = pyiqa.create_metric(name, device=torch.device(device), **given)
+        except (OSError, ValueError):
+            if checkpoints.unreachable():
+                raise
+            net = pyiqa.create_metric(name, device=torch.device(device), **given)
+    if weights is not None and (share := checkpoints.share_of(weights, net)) < FITS:
+        raise UserError(
+            f"{weights}: these are not the weights of {name}: only {share:.0%} of its tensors are found in the model"
+        )
     return net, ":".join([f"pyiqa-{importlib.metadata.version('pyiqa')}", *checkpoints.joint(read)])
 
 
+FITS = 0.5  # of a file's tensors must be found in a metric: pyiqa itself would go on with random ones
 PATCHES = "pyiqa.archs.q_align"  # importing it replaces parts of transformers' Llama, and LLaVA is one
 PATCHING = ("qalign", "qalign_4bit", "qalign_8bit", "compare2score")  # metrics that need it
 

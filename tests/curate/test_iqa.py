@@ -236,3 +236,16 @@ def test_an_image_that_the_memory_has_no_room_for_is_an_error_of_its_own(weights
     monkeypatch.setattr(psutil, "virtual_memory", type("Memory", (), {"available": 1000}))
     values, problems = scorers.measure(pixels, request)
     assert values == {"iqa.musiq": None} and problems[0].startswith("musiq does not fit into memory at 96x96: needs")
+
+
+def test_weights_of_something_else_are_refused(weights, tmp_path, photographs):
+    """pyiqa itself loads some of them and goes on with random weights."""
+    other = str(tmp_path / "other.pth")
+    torch.save({"linear.weight": torch.ones(3, 3)}, other)
+    for name in ("metaiqa", "musiq", "entropy"):
+        with pytest.raises(UserError, match=r"could not be loaded|are not the weights of|takes no file of weights"):
+            iqa.load(name, other)
+    with pytest.raises(UserError, match="are not the weights of metaiqa"):
+        metrics.create("metaiqa", weights=other)
+    with pytest.raises(UserError, match="piqe: pyiqa takes no file of weights for it"):
+        iqa.load("piqe", weights)
