@@ -25,9 +25,12 @@ from curate.cli_options import (
     Workers,
     numbers,
     pairs,
+    refuse,
     settings_of,
 )
-from manifests.errors import UserError
+
+RULES = ("iqa", "minimum", "maximum", "drop_worst", "max_degradation")
+ASKING = ("max_tokens", "batch", "parallel", "per_minute", "device", "max_errors")  # options of a model that is asked
 
 
 def register(app: typer.Typer) -> None:
@@ -76,6 +79,7 @@ def score(
 
 
 def filter(
+    ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
     iqa: Annotated[list[str] | None, typer.Option(help="Metric to judge by: musiq, piqe, signals, ...")] = None,
@@ -111,11 +115,16 @@ def filter(
     """
     from curate import filter as stage
 
+    measuring = ("weights", "device", "bf16", "workers", "max_errors", "dask_address")
+    if policy is not None:
+        refuse(ctx, [*RULES, *measuring], "a policy reads the columns that are there; run 'curate score' first")
+    elif dry_run:
+        refuse(ctx, measuring, "--dry-run measures nothing")
     rules: dict[str, Any] = {
         "iqa": iqa or (),
         "minimum": numbers(minimum, "--min"),
         "maximum": numbers(maximum, "--max"),
-        "drop_worst": numbers(drop_worst, "--drop-worst"),
+        "drop_worst": numbers(drop_worst, "--drop-worst", percent=True),
         "max_degradation": max_degradation,
         "all_rows": all_rows,
         "say": lambda text: typer.echo(text, err=True),
@@ -143,6 +152,7 @@ def filter(
 
 
 def identify(
+    ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
     model: Annotated[str, typer.Option(help="signals: built in, offline; daclip: DA-CLIP's ten labels.")] = "signals",
@@ -171,9 +181,10 @@ def identify(
     """
     from curate import identify as stage
 
+    if model == "signals":
+        refuse(ctx, ["device", "weights", "fit_clean"], "the built-in identifier has neither weights nor a device")
     if fit_clean:
-        if model != "daclip":
-            raise UserError("--fit-clean is for --model daclip", exit_code=2)
+        refuse(ctx, ["output", "workers", "max_errors", "dask_address", "all_rows"], "--fit-clean writes no manifest")
         path, count = stage.fit_clean(manifest, weights=weights, device=device)
         typer.echo(f"{path}: daclip.clean, fitted on {count} GTs")
         return
@@ -192,6 +203,7 @@ def identify(
 
 
 def caption(
+    ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
     captioner: Annotated[
@@ -222,6 +234,10 @@ def caption(
     """
     from curate import caption as stage
 
+    if model is None and endpoint is None:
+        refuse(
+            ctx, [*ASKING, "prompt", "temperature", "seed", "opening", "sentences"], "no model is asked; see --model"
+        )
     settings = settings_of(
         model, endpoint, device=device, max_tokens=max_tokens, temperature=temperature, batch=batch,
         parallel=parallel, per_minute=per_minute,
@@ -251,6 +267,7 @@ def calibrate(folder: Annotated[str, typer.Argument(help="Folder with I03, I04, 
 
 
 def judge(
+    ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
     model: ModelName = None,
@@ -275,6 +292,9 @@ def judge(
     """
     from curate import judge as stage
 
+    if export is not None or answers is not None:
+        beside = ["output", "model", "endpoint", "answers"] if export is not None else ["model", "endpoint"]
+        refuse(ctx, [*ASKING, *beside], f"{'--export' if export is not None else '--answers'} asks no model")
     if export is not None:
         typer.echo(f"{export}: {stage.export(manifest, export, all_rows=all_rows)} questions")
         return

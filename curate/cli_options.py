@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,21 +39,31 @@ Bf16 = Annotated[
 ]
 
 
+def refuse(ctx: typer.Context, names: Sequence[str], why: str) -> None:
+    """Raises UserError for an option that was given though it means nothing here."""
+    for name in names:
+        if (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE":
+            option = next(one.opts[-1] for one in ctx.command.params if one.name == name)
+            raise UserError(f"{option} means nothing here: {why}", exit_code=2)
+
+
 def pairs(values: list[str] | None, option: str) -> dict[str, str]:
     out: dict[str, str] = {}
     for value in values or ():
         name, equals, text = value.partition("=")
         if not (equals and name and text):
             raise UserError(f"{option} {value}: write it as NAME=VALUE", exit_code=2)
+        if name in out:
+            raise UserError(f"{option} {name}: given twice", exit_code=2)
         out[name] = text
     return out
 
 
-def numbers(values: list[str] | None, option: str) -> dict[str, float]:
+def numbers(values: list[str] | None, option: str, *, percent: bool = False) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, text in pairs(values, option).items():
         try:
-            out[name] = float(text.removesuffix("%"))
+            out[name] = float(text.removesuffix("%") if percent else text)
         except ValueError:
             raise UserError(f"{option} {name}={text}: {text!r} is not a number", exit_code=2) from None
     return out

@@ -31,7 +31,8 @@ T = TypeVar("T")
 
 def default_output(manifest: str, stage: str) -> str:
     """Where a stage writes when nobody says: `<manifest>-<stage>`."""
-    return f"{manifest.rstrip('/')}-{stage}"
+    plain = manifest.rstrip("/")
+    return f"{os.path.abspath(plain) if os.path.basename(plain) in ('', '.', '..') else plain}-{stage}"
 
 
 def require_rows(source: Manifest) -> None:

@@ -78,8 +78,7 @@ def filter(
             ranking.add(part)
     worst = ranking.worst()
     tables = (_with_decisions(part, decide(part, rules, worst, all_rows=all_rows)) for part in prepared())
-    params = {
-        "metrics": dict(scores.made),
+    params = scores.params | {
         "min": dict(rules.minimum), "max": dict(rules.maximum), "drop_worst": dict(rules.worst)
     }  # fmt: skip
     stage = stage_entry("filter", VERSION, params, [source])

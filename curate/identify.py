@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pyarrow as pa
 
@@ -56,7 +55,7 @@ def identify(
     execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution)
     tables: Iterator[pa.Table] = map(scores.join, source.parts())
-    params: dict[str, Any] = {"metrics": dict(scores.made)}
+    params = scores.params
     if model == "signals":
         tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in tables)
         params |= {"model": identifier.fingerprint()}

@@ -20,6 +20,9 @@ def recorded(source: Manifest) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for stage in source.stages:
         made = stage["params"].get("metrics")
+        for column in stage["params"].get("anew", ()):  # what made it before is gone
+            for name in [name for name in found if scorers.makes(name, column)]:
+                del found[name]
         for name, fingerprint in made.items() if isinstance(made, Mapping) else ():
             found.setdefault(name, set()).add(fingerprint)
     return {name: min(some) for name, some in found.items() if len(some) == 1}

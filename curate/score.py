@@ -61,7 +61,7 @@ def score(
     execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution, reuse=reuse, bf16=bf16)
     tables = (scores.join(part) for part in source.parts())
-    stage = stage_entry("score", VERSION, {"metrics": scores.made}, [source])
+    stage = stage_entry("score", VERSION, scores.params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
     return done
@@ -106,12 +106,20 @@ class Scores:
     all_rows: bool
     measured: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
+    stale: frozenset[str] = frozenset()  # columns of which nothing stays
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the lineage keeps: what measured each metric, and the columns of which nothing older is left."""
+        return {"metrics": dict(self.made)} | ({"anew": sorted(self.stale)} if self.stale else {})
 
     def join(self, part: pa.Table) -> pa.Table:
         """`part` with the request's columns: values that were there stay, what was missing is filled in."""
         lacking = [n for n in self.request.columns if n not in part.column_names]
         for column in lacking:
             part = part.append_column(column, pa.nulls(part.num_rows, pa.float64()))
+        for column in self.stale & set(part.column_names):
+            part = schema.set_column(part, column, [None] * part.num_rows, pa.float64())
         return _join(part, self.measured, self.request, engine.chosen(part, self.all_rows)) if self.measured else part
 
 
@@ -129,7 +137,8 @@ def measure(
 
     reuse, bf16: see `score`.
     """
-    targets = _missing(source, request, all_rows)
+    stale = _stale(source, request)
+    targets = _missing(source, request, all_rows, stale)
     if not targets:
         return Scores(request, all_rows, {}, {})
     request = _in_bf16(request, targets) if bf16 else request
@@ -155,7 +164,20 @@ def measure(
         sizes=[len(unit) for unit in units],
     )
     rows = {row["sha256"]: row for result in results for row in result.to_pylist()}
-    return Scores(request, all_rows, whole | rows, made)
+    return Scores(request, all_rows, whole | rows, made, stale)
+
+
+def _stale(source: Manifest, request: scorers.Request) -> frozenset[str]:
+    """Columns that other weights made than those given: they are measured anew, so that one model made all of it."""
+    there = [name for name in request.weights if set(request.columns_of(name)) & set(source.column_names)]
+    if not there:
+        return frozenset()
+    before = reuse_.recorded(source)
+    made = replace(request, names=tuple(there), weights={name: request.weights[name] for name in there}).fingerprints()
+    names = [name for name in there if before.get(name) != made[name]]
+    for name in names:
+        print(f"{name}: its scores are of other weights; all are measured anew", file=sys.stderr)
+    return frozenset(column for name in names for column in request.columns_of(name))
 
 
 def _in_bf16(request: scorers.Request, targets: Sequence[Target]) -> scorers.Request:
@@ -176,11 +198,13 @@ def _in_bf16(request: scorers.Request, targets: Sequence[Target]) -> scorers.Req
     return replace(request, bf16=tuple(good))
 
 
-def _missing(source: Manifest, request: scorers.Request, all_rows: bool) -> list[Target]:
+def _missing(
+    source: Manifest, request: scorers.Request, all_rows: bool, stale: frozenset[str] = frozenset()
+) -> list[Target]:
     """Distinct GTs of the chosen rows that lack a score, in manifest order."""
     if not request.columns:
         return []
-    there = [name for name in request.columns if name in source.column_names]
+    there = [name for name in request.columns if name in source.column_names and name not in stale]
     targets: dict[str, Target] = {}
     places = source.place_columns("gt")
     for part in source.parts(["gt_sha256", "status", *places, *there]):

@@ -34,6 +34,11 @@ def expand(names: Sequence[str]) -> list[str]:
     return [metrics.known(name, signals).name for name in dict.fromkeys(wanted)]
 
 
+def makes(name: str, column: str) -> bool:
+    """Whether the scorer called `name` (a metric, or DA-CLIP) gives this column."""
+    return column in daclip.COLUMNS if name == DACLIP else column == metrics.column(name)
+
+
 def column_of(name: str) -> str:
     """The column that a metric's name, or a column's own name such as `degradation.noise`, stands for."""
     if name.startswith(_PREFIXES):
@@ -76,9 +81,10 @@ class Request:
     @property
     def columns(self) -> list[str]:
         """The manifest columns that the scores go to."""
-        return [column for name in self.names for column in self._columns(name)]
+        return [column for name in self.names for column in self.columns_of(name)]
 
-    def _columns(self, name: str) -> list[str]:
+    def columns_of(self, name: str) -> list[str]:
+        """The columns that one of the names gives."""
         if name != DACLIP:
             return [metrics.column(name)]
         fitted = os.path.exists(daclip.clean_path(self.weights[name]))

@@ -137,7 +137,8 @@ def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[
     import torch
 
     given = {} if weights is None else {"pretrained_model_path": weights}
-    if weights is not None:
+    torchs = weights is not None and not weights.endswith(".mat")  # NIQE and its kin have MATLAB's, which run nothing
+    if weights is not None and torchs:
         checkpoints.read(weights)
     with _apart(name), checkpoints.guarded() as read, contextlib.redirect_stdout(io.StringIO()):
         import pyiqa
@@ -149,7 +150,7 @@ def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[
             if checkpoints.unreachable():
                 raise
             net = pyiqa.create_metric(name, device=torch.device(device), **given)
-    if weights is not None and (share := checkpoints.share_of(weights, net)) < FITS:
+    if weights is not None and torchs and (share := checkpoints.share_of(weights, net)) < FITS:
         raise UserError(
             f"{weights}: these are not the weights of {name}: only {share:.0%} of its tensors are found in the model"
         )

@@ -117,7 +117,7 @@ class Verdicts:
 
 def default_file(manifest: str) -> str:
     """Where verdicts on a manifest go: `<manifest>-review.jsonl` beside it."""
-    return f"{manifest.rstrip('/')}-review.jsonl"
+    return f"{engine.default_output(manifest, 'review')}.jsonl"
 
 
 def apply(manifest: str, verdicts: Sequence[str], output: str | None = None) -> tuple[Manifest, int]:

@@ -4,10 +4,29 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from curate import engine
+from curate.cli import app
+from curate.ingest import ingest
+from manifests.errors import UserError
 
 COMMANDS = (
-    *("ingest", "layouts", "retry", "merge", "degrade", "score", "filter", "identify", "caption", "split", "shard"),
-    *("report", "dedup", "decontaminate", "explain", "diff"),
+    *(
+        "ingest",
+        "layouts",
+        "retry",
+        "merge",
+        "degrade",
+        "score",
+        "filter",
+        "identify",
+        "caption",
+        "judge",
+        "split",
+        "shard",
+    ),
+    *("review", "calibrate", "report", "dedup", "decontaminate", "explain", "diff"),
 )
 
 
@@ -71,3 +90,34 @@ def test_bad_input_is_one_line(command, hazy, tmp_path, monkeypatch, arguments, 
     assert (found, err.count("\n")) == (code, 1), err
     assert message in err
     assert err.startswith("curate: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["filter", "m", "--policy", "p.yaml", "--weights", "musiq=x"], "--weights means nothing here"),
+        (["filter", "m", "--policy", "p.yaml", "--min", "piqe=3", "--dry-run"], "--min means nothing here"),
+        (["filter", "m", "--max", "piqe=3", "--dry-run", "--device", "cuda"], "--device means nothing here"),
+        (["filter", "m", "--max", "piqe=3", "--max", "piqe=4"], "--max piqe: given twice"),
+        (["filter", "m", "--max", "piqe=3%"], "'3%' is not a number"),
+        (["identify", "m", "--device", "cpu"], "--device means nothing here"),
+        (["identify", "m", "--fit-clean"], "--fit-clean means nothing here"),
+        (["identify", "m", "--model", "daclip", "--fit-clean", "-o", "x"], "--output means nothing here"),
+        (["caption", "m", "--prompt", "What?"], "--prompt means nothing here: no model is asked"),
+        (["judge", "m", "--answers", "a.json", "--batch", "3"], "--batch means nothing here"),
+        (["judge", "m", "--export", "t.json", "-o", "x"], "--output means nothing here"),
+        (["score", "m", "--iqa", "piqe", "--device", "banana"], "choose cpu, cuda, or one device"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(photographs, save, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    save("d/a.png", photographs["coffee"])
+    ingest("d", "m", gt="{id}.png", task="clean")
+    shown = CliRunner().invoke(app, arguments)
+    assert isinstance(shown.exception, UserError) and said in str(shown.exception)
+
+
+def test_an_output_has_a_name_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert engine.default_output("m/", "score") == "m-score"
+    assert engine.default_output(".", "score") == f"{tmp_path}-score"

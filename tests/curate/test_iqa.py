@@ -249,3 +249,20 @@ def test_weights_of_something_else_are_refused(weights, tmp_path, photographs):
         metrics.create("metaiqa", weights=other)
     with pytest.raises(UserError, match="piqe: pyiqa takes no file of weights for it"):
         iqa.load("piqe", weights)
+
+
+def test_other_weights_measure_anew(weights, gts, tmp_path, capsys):
+    state = torch.load(weights)
+    other = str(tmp_path / "other.pth")
+    torch.save({name: value * (2 if name.startswith("head") else 1) for name, value in state.items()}, other)
+    first = stage.score(gts, str(tmp_path / "a"), iqa=["musiq"], weights={"musiq": weights})
+    again = stage.score(first.path, str(tmp_path / "b"), iqa=["musiq"], weights={"musiq": weights})
+    assert again.table().equals(first.table()) and "measured anew" not in capsys.readouterr().err
+    second = stage.score(first.path, str(tmp_path / "c"), iqa=["musiq"], weights={"musiq": other})
+    assert "musiq: its scores are of other weights" in capsys.readouterr().err
+    a, b = (one.table().column("iqa.musiq").to_numpy() for one in (first, second))
+    assert (a != b).all()
+    third = stage.score(second.path, str(tmp_path / "d"), iqa=["musiq"], weights={"musiq": other})
+    assert third.table().equals(second.table()) and "measured anew" not in capsys.readouterr().err
+    back = run_filter(second.path, str(tmp_path / "e"), iqa=["musiq"], weights={"musiq": weights})
+    assert (back.table().column("iqa.musiq").to_numpy() == a).all()
