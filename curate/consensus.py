@@ -63,10 +63,20 @@ class Consensus:
         return [name for name in self.columns if name not in ALWAYS]
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
 def read(path: str, columns: Sequence[str]) -> Consensus:
     """The policy in a YAML file, over a manifest with these columns. Raises UserError naming what is wrong."""
     try:
-        content = yaml.safe_load(files.read(path))
+        content = yaml.load(files.read(path), _Once)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})", exit_code=2) from None
     if isinstance(content, str):

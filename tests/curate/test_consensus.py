@@ -197,6 +197,7 @@ def test_a_budget_keeps_the_best_whole_gts_of_each_task(judged, tmp_path):
         ("keep: iqa.musiq > 3\nbudget: {pairs: 3, by: iqa.mus}", "there is no column iqa.mus"),
         ("keep: iqa.musiq > 3\nbudget: {pairs: 3, by: judge.quality}", "nobody says which end"),
         ("keep: iqa.musik > 3", "policy.yaml: .* did you mean iqa.musiq"),
+        ("keep: {a: iqa.musiq > 3, a: iqa.musiq > 4}", "'a' is given twice"),
         ("keep: {budget: iqa.musiq > 3}", "cannot be called 'budget'"),
         ("keep: {'': iqa.musiq > 3}", "cannot be called ''"),
         ("keep: task >= quantile(5%)", "policy.yaml: task is text: it has no quantiles"),
