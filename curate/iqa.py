@@ -73,6 +73,8 @@ def load(name: str, weights: str | None = None, place: str = "cpu") -> Metric:
 
 def _absent(name: str, error: BaseException, weights: str | None) -> str:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"{name}: pyiqa needs the package {error.name} for it: pip install {error.name}"
     if weights is not None and "pretrained_model_path" in reason:
         return f"{name}: pyiqa takes no file of weights for it; it looks into $TORCH_HOME/hub/pyiqa, and asks its hub"
     if weights is not None and isinstance(error, OSError):
