@@ -66,8 +66,8 @@ def caption(
     caption. `llava` asks the vision-language model of `task`, once for each distinct image, and adds `caption_prompt`
     and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not English or
     repeats itself is asked for once more with another seed, and is then an error. Captions that the same model made of
-    the same task stay as they are. Raises UserError for a captioner or
-    model that is not there and for columns that are missing.
+    the same task stay as they are. Raises UserError for a captioner or model that is not there and for columns that are
+    missing.
     """
     output = output or engine.default_output(manifest, "caption")
     refuse_existing(output)
@@ -147,15 +147,16 @@ def _captions(some: list[images.Pixels], *, task: Task) -> list[dict[str, Any]]:
         heat = max(task.settings.temperature, HEAT) if again else None
         seed = task.seed + again
         texts = model.ask([some[place] for place in wanted], task.prompt, seed=seed, temperature=heat)
-        for place, text in zip(wanted, texts, strict=True):
+        asked, wanted = wanted, []
+        for place, text in zip(asked, texts, strict=True):
             if isinstance(text, vlm.Refused):
                 rows[place] = {"caption": None, "seed": seed, "problem": text.reason}
                 continue
             trimmed = caption_text.trim(text, opening=task.opening, sentences=task.sentences)
             problem = caption_text.problem(text) or caption_text.problem(trimmed)
             rows[place] = {"caption": trimmed, "seed": seed, "problem": problem}
-        refused = {place for place, text in zip(wanted, texts, strict=True) if isinstance(text, vlm.Refused)}
-        wanted = [place for place in wanted if rows[place]["problem"] and place not in refused]
+            if problem:
+                wanted.append(place)
     return rows
 
 

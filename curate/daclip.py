@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests import checkpoints, files, images
-from manifests.errors import UserError
+from manifests.errors import UserError, brief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,8 +119,7 @@ class Model:
             self._net = _build(state, path).to(device)
             self._transform: Any = open_clip.image_transform(_side(state), is_train=False)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"{path}: not a DA-CLIP checkpoint ({type(error).__name__}: {reason})") from None
+            raise UserError(f"{path}: not a DA-CLIP checkpoint ({type(error).__name__}: {brief(error)})") from None
         tokens = open_clip.get_tokenizer("ViT-B-32", context_length=len(state["positional_embedding"]))(list(LABELS))
         with torch.inference_mode():
             self._labels = self._net.encode_text(tokens.to(device), normalize=True).float()
@@ -176,10 +175,39 @@ class Model:
         return out
 
 
+def find(given: str | None) -> str:
+    """The weights that `given` means: a file, a folder with `FILE` in it, or a hub id that is fetched; None: `HUB`.
+
+    Hub ids are OWNER/MODEL, or OWNER/MODEL/FILE for another file of it. Raises UserError with what was looked for.
+    """
+    given, name = given or HUB, FILE
+    if os.path.isfile(given):
+        return given
+    if os.path.isdir(given):
+        path = os.path.join(given, name)
+        if not os.path.isfile(path):
+            raise UserError(f"{given}: has no {name} in it; name the file itself")
+        return path
+    if given.count("/") == 2 and not given.startswith((".", "/", "~")):
+        given, name = given.rsplit("/", 1)
+    checkpoints.check_hub_id(given, "file of weights")
+    from huggingface_hub import hf_hub_download
+
+    alone = checkpoints.unreachable()
+    try:
+        return str(hf_hub_download(given, name, local_files_only=bool(alone)))
+    except Exception as error:  # no network, no such repository, no such file
+        reason = alone or brief(error)
+        raise UserError(
+            f"{given}: {name} could not be fetched from the hub ({reason}); fetch it elsewhere and give the file with "
+            "--weights, or use the built-in identifier (--model signals), which needs none"
+        ) from None
+
+
 @lru_cache(maxsize=4)
 def load(given: str | None, device: str = "cpu") -> Model:
     """The model of a file, a folder, or a hub id (the authors' by default). Raises UserError."""
-    return Model(checkpoints.find(given or HUB, FILE), device)
+    return Model(find(given), device)
 
 
 def clean_path(weights: str) -> str:

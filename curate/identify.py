@@ -72,7 +72,7 @@ def fit_clean(manifest: str = "manifest", *, weights: str | None = None, device:
     """
     source = read(manifest)
     engine.require_rows(source)
-    model = daclip.load(checkpoints.find(weights or daclip.HUB, daclip.FILE), devices.mine(device))
+    model = daclip.load(weights, devices.mine(device))
     prepared = []
     for loaded in ahead(load_pixels, pictures.targets(source)):
         if isinstance(loaded, str):
@@ -87,7 +87,7 @@ def fit_clean(manifest: str = "manifest", *, weights: str | None = None, device:
 
 
 def _request(weights: str | None, device: str, workers: int) -> scorers.Request:
-    path = checkpoints.find(weights or daclip.HUB, daclip.FILE)
+    path = daclip.find(weights)
     threads = max(1, workers) if device.startswith("cuda") else 1
     return scorers.Request((scorers.DACLIP,), {scorers.DACLIP: path}, device, threads)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from manifests import images, metrics
-from manifests.errors import UserError
+from manifests.errors import UserError, brief
 
 # Each image's score is its own: seen in their code, and measured with random weights (tests/curate/test_iqa.py).
 BATCHED = (
@@ -24,7 +24,7 @@ BATCHED = (
 PATCH, ATTENTION = 32, 70_000_000  # MUSIQ's patches, pixels; squares of their numbers in a batch (4K alone: 70 M)
 HEADS = 6  # of its attention, a float32 matrix and its softmax each
 PIXELS = 16_000_000  # of a batch for the others
-HALF_RANGE = 0.001  # bf16 may change no score by more than this share of the metric's range
+TOLERANCE = 0.001  # bf16 may change no score by more than this share of the metric's range
 MARGIN = 0.5  # of that; the images that it is tried on are a sample
 PROBES = 32  # images that bf16 is tried on
 FEWEST = 8  # of them that must be readable
@@ -72,7 +72,7 @@ def load(name: str, weights: str | None = None, place: str = "cpu") -> Metric:
 
 
 def _absent(name: str, error: BaseException, weights: str | None) -> str:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    reason = brief(error)
     if isinstance(error, ModuleNotFoundError):
         return f"{name}: pyiqa needs the package {error.name} for it: pip install {error.name}"
     if weights is not None and "pretrained_model_path" in reason:
@@ -95,7 +95,7 @@ def one(metric: Metric, pixels: images.Pixels, *, bf16: bool = False) -> float |
     try:
         return metric.score([pixels], bf16=bf16)[0]
     except (RuntimeError, ValueError, AssertionError) as error:
-        return " ".join(str(error).split())[:200]
+        return brief(error, 200)
 
 
 def many(metric: Metric, whole: Mapping[int, images.Pixels], *, bf16: bool = False) -> dict[int, float | str]:
@@ -126,7 +126,7 @@ def many(metric: Metric, whole: Mapping[int, images.Pixels], *, bf16: bool = Fal
                 if len(some) > 1:
                     size = 1
                     continue
-                out[some[0]] = " ".join(str(error).split())[:200]
+                out[some[0]] = brief(error, 200)
             places = places[len(some) :]
     return out
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 
 from curate import engine, pictures, vlm
-from curate.score import Target
 from manifests import files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
@@ -161,9 +160,7 @@ def judge(
     source = read(manifest)
     engine.require_rows(source)
     if settings is not None:
-        has = {"judge.model": (vlm.name_of(settings),), "judge.prompt": (ASKED,), "judge.state": (OK,)}
-        targets = pictures.targets(source, all_rows=all_rows, has={"gt": has})
-        found, said = _asked(source, output, settings, targets, max_errors)
+        found, said = _asked(source, output, settings, all_rows, max_errors)
     else:
         known = {target.sha256 for target in pictures.targets(source, all_rows=all_rows)}
         found, said = _read(str(answers), known), {"model": name}
@@ -200,10 +197,12 @@ def export(manifest: str, path: str, *, all_rows: bool = False) -> int:
 
 
 def _asked(
-    source: Manifest, output: str, settings: vlm.Settings, targets: Sequence[Target], max_errors: str | None
+    source: Manifest, output: str, settings: vlm.Settings, all_rows: bool, max_errors: str | None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """sha256 → its answers by question, or its problem; and what is said of it in the lineage."""
     model = vlm.name_of(settings)
+    has = {"judge.model": (model,), "judge.prompt": (ASKED,), "judge.state": (OK,)}
+    targets = pictures.targets(source, all_rows=all_rows, has={"gt": has})
     said = {"model": model, "max_tokens": settings.max_tokens, "temperature": settings.temperature}
     found = pictures.ask_all(
         source, output, targets, partial(_answers, settings=settings), settings, label="judge",

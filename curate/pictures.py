@@ -38,8 +38,8 @@ def targets(
     UserError where there is no such image at all, done or not.
     """
     out: dict[str, Target] = {}
-    left = 0
-    known = {side: dict(facts) for side, facts in (has or {}).items() if set(facts) <= set(source.column_names)}
+    any_done = False
+    known = {side: facts for side, facts in (has or {}).items() if set(facts) <= set(source.column_names)}
     names = [*source.place_columns(*sides), *(name for side in sides for name in named(side))]
     columns = list(dict.fromkeys(["status", *names, *(name for facts in known.values() for name in facts)]))
     for part in source.parts(columns):
@@ -47,10 +47,10 @@ def targets(
             for side in sides if use else ():
                 sha, path = (row[name] for name in named(side))
                 done = side in known and all(row[name] in values for name, values in known[side].items())
-                left += bool(sha and path and done)
+                any_done |= bool(sha and path and done)
                 if sha and path and not done:
                     out.setdefault(sha, Target(sha, source.place(row, side)))
-    if not out and not left:
+    if not out and not any_done:
         raise UserError(f"{source.path}: no kept row has an image of {' or '.join(sides)}; nothing to do")
     return list(out.values())
 

@@ -15,7 +15,10 @@ from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 STAGES = ("ingest", "score", "caption", "judge")  # whose errors are of files and models, not of a policy
-SAID = ("iqa.", "degradation.", "daclip.", "judge.", "caption", "lq.caption")  # columns about the pixels
+SAID = {  # columns about the pixels, by what names these
+    "gt_sha256": ("iqa.", "degradation.", "daclip.", "judge.", "caption"),
+    "lq.sha256": ("lq.caption",),
+}
 
 
 def retry(manifest: str = "manifest", output: str | None = None, *, max_pixels: int = MAX_PIXELS) -> Manifest:
@@ -48,18 +51,19 @@ def _can_be_tried(row: Mapping[str, Any]) -> bool:
 
 
 def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
-    """The row with its files' facts read anew; other columns, and verdicts of other stages, stay."""
+    """The row with its files' facts read anew; other columns, and verdicts of other stages, stay.
+
+    What is in a tar was read when it was put there, and a tile has no file of its own: such a row is only tried again.
+    """
+    others = [one for one in row["decisions"] if one["stage"] not in STAGES]
+    if row.get("shard"):
+        return row | {"decisions": others}
     root = source.roots[row["dataset"]]
     options = ingest.Options(root, row["dataset"], scorers.Request(()), False, max_pixels)
     given = (row["lq_path"], row["gt_path"], row["task"], row["subtask"] or "", row["split"], row["group"])
     unit = [ingest.Source(*given, row["license"])]
     fresh = ingest.rows(unit, options=options).to_pylist()[0]
     facts = {name: fresh[name] for name in fresh if name in schema.CORE and name not in ("group", "status")}
-    others = [one for one in row["decisions"] if one["stage"] not in STAGES]
-    scores = {name: None for name in row if name not in schema.CORE and name.startswith(SAID)}
-    return (
-        row
-        | facts
-        | (scores if fresh["gt_sha256"] != row["gt_sha256"] else {})
-        | {"decisions": [*others, *fresh["decisions"]]}
-    )
+    changed = tuple(start for sha, starts in SAID.items() if fresh[sha] != row[sha] for start in starts)
+    lost = {name: None for name in row if name not in schema.CORE and name.startswith(changed)}
+    return row | facts | lost | {"decisions": [*others, *fresh["decisions"]]}

@@ -17,15 +17,19 @@ FACTS = ("width", "height", "mode", "phash")
 
 def recorded(source: Manifest) -> dict[str, str]:
     """Metric -> the fingerprint of the scorer that made every value of it, as far as the lineage says so."""
+    return {name: min(some) for name, some in makers(source).items() if len(some) == 1}
+
+
+def makers(source: Manifest) -> dict[str, set[str]]:
+    """Metric -> the fingerprints of all scorers that made values of it, as far as the lineage says so."""
     found: dict[str, set[str]] = {}
     for stage in source.stages:
         made = stage["params"].get("metrics")
-        for column in stage["params"].get("anew", ()):  # what made it before is gone
-            for name in [name for name in found if scorers.makes(name, column)]:
-                del found[name]
+        for name in stage["params"].get("anew", ()):  # what made it before is gone
+            found.pop(name, None)
         for name, fingerprint in made.items() if isinstance(made, Mapping) else ():
             found.setdefault(name, set()).add(fingerprint)
-    return {name: min(some) for name, some in found.items() if len(some) == 1}
+    return found
 
 
 def scores(manifests: Sequence[str], request: scorers.Request) -> dict[str, dict[str, float]]:

@@ -106,19 +106,19 @@ class Scores:
     all_rows: bool
     measured: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
-    stale: frozenset[str] = frozenset()  # columns of which nothing stays
+    anew: Sequence[str] = ()  # metrics of whose older values nothing stays
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the lineage keeps: what measured each metric, and the columns of which nothing older is left."""
-        return {"metrics": dict(self.made)} | ({"anew": sorted(self.stale)} if self.stale else {})
+        """What the lineage keeps: what measured each metric, and those of which nothing older is left."""
+        return {"metrics": dict(self.made)} | ({"anew": list(self.anew)} if self.anew else {})
 
     def join(self, part: pa.Table) -> pa.Table:
         """`part` with the request's columns: values that were there stay, what was missing is filled in."""
         lacking = [n for n in self.request.columns if n not in part.column_names]
         for column in lacking:
             part = part.append_column(column, pa.nulls(part.num_rows, pa.float64()))
-        for column in self.stale & set(part.column_names):
+        for column in [column for name in self.anew for column in self.request.columns_of(name)]:
             part = schema.set_column(part, column, [None] * part.num_rows, pa.float64())
         return _join(part, self.measured, self.request, engine.chosen(part, self.all_rows)) if self.measured else part
 
@@ -137,15 +137,16 @@ def measure(
 
     reuse, bf16: see `score`.
     """
-    stale = _stale(source, request)
-    targets = _missing(source, request, all_rows, stale)
+    apart = execution is not None and bool(execution.workers or execution.address)
+    place = "cpu" if apart else request.device  # the workers have the devices to themselves
+    anew = _of_other_weights(source, replace(request, device=place))
+    targets = _missing(source, request, all_rows, anew)
     if not targets:
         return Scores(request, all_rows, {}, {})
     request = _in_bf16(request, targets) if bf16 else request
-    apart = execution is not None and bool(execution.workers or execution.address)
-    here = replace(request, device="cpu") if apart else request  # the workers have the devices to themselves
+    here = replace(request, device=place)
     made = here.fingerprints()
-    found = reuse_.scores(reuse, request) if reuse else {}
+    found = reuse_.scores(reuse, here) if reuse else {}
     whole = {sha: values | {"problem": None} for sha, values in found.items() if len(values) == len(request.columns)}
     targets = [target for target in targets if target.sha256 not in whole]
     if targets:
@@ -164,20 +165,17 @@ def measure(
         sizes=[len(unit) for unit in units],
     )
     rows = {row["sha256"]: row for result in results for row in result.to_pylist()}
-    return Scores(request, all_rows, whole | rows, made, stale)
+    return Scores(request, all_rows, whole | rows, made, anew)
 
 
-def _stale(source: Manifest, request: scorers.Request) -> frozenset[str]:
-    """Columns that other weights made than those given: they are measured anew, so that one model made all of it."""
-    there = [name for name in request.weights if set(request.columns_of(name)) & set(source.column_names)]
-    if not there:
-        return frozenset()
-    before = reuse_.recorded(source)
-    made = replace(request, names=tuple(there), weights={name: request.weights[name] for name in there}).fingerprints()
-    names = [name for name in there if before.get(name) != made[name]]
-    for name in names:
+def _of_other_weights(source: Manifest, request: scorers.Request) -> list[str]:
+    """Metrics whose values other weights made than those given: they are measured anew, so that one model made all."""
+    before = {name: some for name, some in reuse_.makers(source).items() if name in request.weights}
+    made = replace(request, names=tuple(before)).fingerprints()
+    found = [name for name, some in before.items() if {one.removesuffix(scorers.BF16) for one in some} != {made[name]}]
+    for name in found:
         print(f"{name}: its scores are of other weights; all are measured anew", file=sys.stderr)
-    return frozenset(column for name in names for column in request.columns_of(name))
+    return found
 
 
 def _in_bf16(request: scorers.Request, targets: Sequence[Target]) -> scorers.Request:
@@ -187,7 +185,7 @@ def _in_bf16(request: scorers.Request, targets: Sequence[Target]) -> scorers.Req
     good = []
     for name in request.pyiqa:
         change = iqa.largest_change(request.metric(name), probes)
-        if change <= iqa.MARGIN * iqa.HALF_RANGE:
+        if change <= iqa.MARGIN * iqa.TOLERANCE:
             good.append(name)
         said = (
             f"changes {len(probes)} GTs by {change:.2%} of its range at most"
@@ -198,13 +196,12 @@ def _in_bf16(request: scorers.Request, targets: Sequence[Target]) -> scorers.Req
     return replace(request, bf16=tuple(good))
 
 
-def _missing(
-    source: Manifest, request: scorers.Request, all_rows: bool, stale: frozenset[str] = frozenset()
-) -> list[Target]:
-    """Distinct GTs of the chosen rows that lack a score, in manifest order."""
+def _missing(source: Manifest, request: scorers.Request, all_rows: bool, anew: Sequence[str]) -> list[Target]:
+    """Distinct GTs of the chosen rows that lack a score, or have one that is to be made `anew`, in manifest order."""
     if not request.columns:
         return []
-    there = [name for name in request.columns if name in source.column_names and name not in stale]
+    lost = {column for name in anew for column in request.columns_of(name)}
+    there = [name for name in request.columns if name in source.column_names and name not in lost]
     targets: dict[str, Target] = {}
     places = source.place_columns("gt")
     for part in source.parts(["gt_sha256", "status", *places, *there]):

@@ -13,6 +13,7 @@ from manifests import checkpoints, images, metrics
 from manifests.errors import UserError
 
 SIGNALS_VERSION = 3
+BF16 = ":bf16"  # ends the fingerprint of what was measured so
 DACLIP = "daclip"  # among a request's names: the classifier, whose weights are a file
 _PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
 
@@ -32,11 +33,6 @@ def expand(names: Sequence[str]) -> list[str]:
     signals = signal_metrics()
     wanted = [metric for name in flat for metric in (signals if name == "signals" else [name])]
     return [metrics.known(name, signals).name for name in dict.fromkeys(wanted)]
-
-
-def makes(name: str, column: str) -> bool:
-    """Whether the scorer called `name` (a metric, or DA-CLIP) gives this column."""
-    return column in daclip.COLUMNS if name == DACLIP else column == metrics.column(name)
 
 
 def column_of(name: str) -> str:
@@ -102,7 +98,7 @@ class Request:
             clean = daclip.clean_path(self.weights[name])
             fitted = f":clean-{checkpoints.fingerprint(clean)}" if os.path.exists(clean) else ""
             return f"daclip:{checkpoints.fingerprint(self.weights[name])}{fitted}"
-        return self.metric(name).fingerprint + (":bf16" if name in self.bf16 else "")
+        return self.metric(name).fingerprint + (BF16 if name in self.bf16 else "")
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""Files of weights: found, named by their hash, and read without running what is in them."""
+"""Files of weights: named by their hash, and read without running what is in them; and whether the hub can be asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from manifests.errors import UserError
+from manifests.errors import UserError, brief
 
 
 @lru_cache
@@ -40,7 +40,7 @@ def read(path: str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise refused(path, error) from None
     except Exception as error:  # torch and safetensors have many names for a damaged file
-        reason = " ".join(str(error).split())[:120]
+        reason = brief(error)
         reason = reason if " " in reason else f"{type(error).__name__} {reason}"  # a KeyError says a number
         raise UserError(f"{path}: not a file of weights that can be read ({reason.strip()})") from None
     if not isinstance(content, dict):
@@ -134,36 +134,6 @@ def share_of(path: str, net: Any) -> float:
     held = {mark(one) for one in net.state_dict().values()}
     found = [mark(one) in held for one in tensors(read(path))]
     return sum(found) / len(found) if found else 0.0
-
-
-def find(given: str, name: str) -> str:
-    """The weights that `given` means: a file, a folder with `name` in it, or a hub id that is fetched.
-
-    Hub ids are OWNER/MODEL, or OWNER/MODEL/FILE for another file of it than `name`.
-
-    Raises UserError with what was looked for where.
-    """
-    if os.path.isfile(given):
-        return given
-    if os.path.isdir(given):
-        path = os.path.join(given, name)
-        if not os.path.isfile(path):
-            raise UserError(f"{given}: has no {name} in it; name the file itself")
-        return path
-    if given.count("/") == 2 and not given.startswith((".", "/", "~")):
-        given, name = given.rsplit("/", 1)
-    check_hub_id(given, "file of weights")
-    from huggingface_hub import hf_hub_download
-
-    alone = unreachable()
-    try:
-        return str(hf_hub_download(given, name, local_files_only=bool(alone)))
-    except Exception as error:  # no network, no such repository, no such file
-        reason = alone or " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(
-            f"{given}: {name} could not be fetched from the hub ({reason}); fetch it elsewhere and give the file with "
-            "--weights, or use the built-in identifier (--model signals), which needs none"
-        ) from None
 
 
 def check_hub_id(given: str, what: str) -> None:

@@ -11,3 +11,12 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def brief(error: BaseException, length: int = 120) -> str:
+    """What an exception says, on one line of at most `length` characters; its kind where it says nothing.
+
+    >>> brief(ValueError("a\\n  b"))
+    'a b'
+    """
+    return " ".join(str(error).split())[:length] or type(error).__name__

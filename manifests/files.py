@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import UserError
+from manifests.errors import UserError, brief
 
 
 def is_url(path: str) -> bool:
@@ -33,7 +33,7 @@ def remote(path: str) -> Iterator[None]:
     except ImportError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # every storage library has exceptions of its own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = brief(error, 200)
         raise UserError(
             f"{path}: the storage does not answer ({reason}); what is finished is kept, run the same command again"
         ) from None

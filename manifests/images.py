@@ -17,6 +17,8 @@ import simplejpeg
 from PIL import Image as PILImage
 from PIL import ImageCms, ImageFile
 
+from manifests.errors import brief
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_SHOWN_OTHERWISE = {b"iCCP", b"eXIf", b"tRNS", b"iTXt", b"zTXt", b"acTL"}  # chunks: profiles, rotation, transparency
@@ -232,7 +234,7 @@ def _orientation(opened: PILImage.Image) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = brief(error, 1000)
     return text.replace("cannot identify image file", "unknown format").split("<_io")[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""What a score's name means: its column, direction and range. Knows pyiqa's names without importing pyiqa."""
+"""What a score's name means: its column, direction and range. Knows pyiqa's names; imports it in `create` alone."""
 
 from __future__ import annotations
 
@@ -128,6 +128,11 @@ def known(metric: str, signals: dict[str, Metric] | None = None) -> Metric:
     raise UserError(f"unknown metric {metric!r}; {hint}", exit_code=2)
 
 
+FITS = 0.5  # of a file's tensors must be found in a metric: pyiqa itself would go on with random ones
+PATCHES = "pyiqa.archs.q_align"  # importing it replaces parts of transformers' Llama, and LLaVA is one
+PATCHING = ("qalign", "qalign_4bit", "qalign_8bit", "compare2score")  # metrics that need it
+
+
 def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[Any, str]:
     """A metric of pyiqa, and what made it: pyiqa's version and the hash of the weights that were read, if any.
 
@@ -155,11 +160,6 @@ def create(name: str, device: str = "cpu", weights: str | None = None) -> tuple[
             f"{weights}: these are not the weights of {name}: only {share:.0%} of its tensors are found in the model"
         )
     return net, ":".join([f"pyiqa-{importlib.metadata.version('pyiqa')}", *checkpoints.joint(read)])
-
-
-FITS = 0.5  # of a file's tensors must be found in a metric: pyiqa itself would go on with random ones
-PATCHES = "pyiqa.archs.q_align"  # importing it replaces parts of transformers' Llama, and LLaVA is one
-PATCHING = ("qalign", "qalign_4bit", "qalign_8bit", "compare2score")  # metrics that need it
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from manifests import images, metrics
-from manifests.errors import UserError
+from manifests.errors import UserError, brief
 
 Image = npt.NDArray[Any]
 Measure = Callable[[Image, Image], float | None]
@@ -129,7 +129,7 @@ def _pyiqa(name: str, device: str) -> Metric:
     except UserError:
         raise
     except Exception as error:  # pyiqa fails in many ways when weights are absent
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = brief(error, 100)
         raise MissingMetricError(
             f"metric {name!r} is not available here ({reason}); its weights go to {_weights_folder()}, where pyiqa "
             "puts them when it has a network; psnr, ssim and piqe need none"

@@ -8,7 +8,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,7 +37,8 @@ class Endpoint:
         if key and not (key.isascii() and key.isprintable()):
             raise UserError(f"${settings.key}: holds what no key can (a line break, or letters that are not ASCII)")
         self.settings, self._url = settings, f"{url}/chat/completions"
-        self._limit, self._works = _Limit(settings.per_minute), _Once(self._plain)
+        self._limit, self._lock = _Limit(settings.per_minute), threading.Lock()
+        self._works: bool | None = None  # whether a plain picture is answered; None: not asked yet
         self._answered, self._silent = False, 0  # whether there was any answer; pictures in a row that got none
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=settings.timeout, headers=headers)
@@ -52,14 +53,17 @@ class Endpoint:
 
     def _one(self, picture: images.Pixels, prompt: str, seed: int, heat: float) -> str | Refused:
         found = self._post(self._body(picture, prompt, seed, heat))
-        if isinstance(found, Refused) and not isinstance(found, _Late) and not self._works():
+        if isinstance(found, Refused) and not isinstance(found, _Late) and not self._answers_plain():
             raise UserError(f"{self._url}: refuses a plain picture as well ({found.reason})")
         return found
 
-    def _plain(self) -> bool:
-        """Whether the endpoint answers at all: then what it refuses has itself to blame."""
-        grey = np.full((64, 64, 3), 128, np.uint8)
-        return not isinstance(self._post(self._body(grey, "Describe this image.", 0, 0.0)), Refused)
+    def _answers_plain(self) -> bool:
+        """Whether the endpoint answers at all, asked once: then what it refuses has itself to blame."""
+        with self._lock:
+            if self._works is None:
+                grey = np.full((64, 64, 3), 128, np.uint8)
+                self._works = not isinstance(self._post(self._body(grey, "Describe this image.", 0, 0.0)), Refused)
+            return self._works
 
     def _body(self, picture: images.Pixels, prompt: str, seed: int, heat: float) -> dict[str, Any]:
         data = base64.b64encode(images.encode_png(images.to_8_bit(picture))).decode()
@@ -123,20 +127,6 @@ class Endpoint:
 
 class _Late(Refused):
     """A picture that got no answer in time, while others did."""
-
-
-class _Once:
-    """A question that is asked once, whoever asks first."""
-
-    def __init__(self, ask: Callable[[], bool]) -> None:
-        self._ask, self._lock = ask, threading.Lock()
-        self._known: bool | None = None
-
-    def __call__(self) -> bool:
-        with self._lock:
-            if self._known is None:
-                self._known = self._ask()
-            return self._known
 
 
 def _seconds(said: str | None) -> float:

@@ -14,7 +14,7 @@ from curate import devices
 from curate.vlm import Settings
 from manifests import checkpoints, images, metrics
 from manifests.ahead import ahead
-from manifests.errors import UserError
+from manifests.errors import UserError, brief
 
 Inputs = Mapping[str, Any]  # of one picture and its prompt: tensors whose first axis counts pictures, or their patches
 
@@ -138,7 +138,7 @@ def _cannot(model: str, error: Exception) -> NoReturn:
     if isinstance(error, pickle.UnpicklingError):
         raise checkpoints.refused(model, error) from None
     alone = None if os.path.isdir(model) else checkpoints.unreachable()
-    reason = alone or " ".join(str(error).split())[:160] or type(error).__name__
+    reason = alone or brief(error, 160)
     raise UserError(
         f"{model}: the model could not be loaded ({reason}); give a folder or hub id such as "
         "llava-hf/llava-1.5-7b-hf, an --endpoint, or take --captioner signals, which needs no model"

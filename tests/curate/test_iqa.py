@@ -10,7 +10,7 @@ from curate import iqa, scorers
 from curate import score as stage
 from curate.filter import filter as run_filter
 from curate.ingest import ingest
-from manifests import metrics
+from manifests import metrics, table
 from manifests.errors import UserError
 
 
@@ -266,3 +266,17 @@ def test_other_weights_measure_anew(weights, gts, tmp_path, capsys):
     assert third.table().equals(second.table()) and "measured anew" not in capsys.readouterr().err
     back = run_filter(second.path, str(tmp_path / "e"), iqa=["musiq"], weights={"musiq": weights})
     assert (back.table().column("iqa.musiq").to_numpy() == a).all()
+
+
+def test_bf16_again_and_scores_that_nobody_says_who_made_are_left(weights, gts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(iqa, "PROBES", iqa.FEWEST)
+    monkeypatch.setattr(iqa, "TOLERANCE", 1.0)
+    given = {"iqa": ["musiq"], "weights": {"musiq": weights}}
+    first = stage.score(gts, str(tmp_path / "a"), **given, bf16=True)
+    assert first.stages[-1]["params"]["metrics"]["musiq"].endswith(scorers.BF16)
+    for number, bf16 in enumerate((True, False)):
+        again = stage.score(first.path, str(tmp_path / f"b{number}"), **given, bf16=bf16)
+        assert again.table().equals(first.table()) and again.stages[-1]["params"] == {"metrics": {}}
+    unknown = table.write(str(tmp_path / "c"), first.table(), roots=first.roots, stages=[{"stage": "x", "params": {}}])
+    kept = stage.score(unknown.path, str(tmp_path / "d"), **given)
+    assert kept.table().equals(first.table()) and "measured anew" not in capsys.readouterr().err

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from curate import scorers
 from curate.filter import filter as filter_
 from curate.merge import merge
+from curate.retry import retry
 from curate.score import score
 from curate.shard import _extension, shard
 from manifests import files, images, schema, table
@@ -466,6 +467,11 @@ def test_later_stages_read_the_tars_and_hand_their_place_on(pairs, photographs, 
     with pytest.raises(UserError, match="is in shards, as an earlier manifest is in others"):
         merge([done.path, again.path], str(tmp_path / "merged"))
 
-    (tmp_path / "s" / first["shard"]).write_bytes(b"x" * 700)
+    tar = tmp_path / "s" / first["shard"]
+    whole = tar.read_bytes()
+    tar.write_bytes(b"x" * 700)
     short = score(done.path, str(tmp_path / "short"))
     assert short.rows["error"] == 13 and "is cut off" in short.table().to_pylist()[0]["decisions"][-1]["text"]
+    tar.write_bytes(whole)
+    again = retry(short.path, str(tmp_path / "retried"))  # a tile stays one: it is not read from its pair's files
+    assert again.table().select(done.column_names).equals(done.table())
