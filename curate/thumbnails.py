@@ -22,14 +22,14 @@ class Thumbnails:
 
     def __init__(self, source: Manifest) -> None:
         self._source = source
-        self._made: dict[tuple[str, str], str | None] = {}
+        self._made: dict[tuple[Any, ...], str | None] = {}
 
     def of(self, row: Mapping[str, Any], side: str) -> str | None:
         """A JPEG data URI of the row's "gt" or "lq"; None when there is no image that can be read (any more)."""
         path = row[f"{side}_path"]
         if not path:
             return None
-        key = (row["dataset"], f"{path}#{row.get('shard')},{row.get(f'{side}_offset')}")
+        key = (row["dataset"], path, row.get("shard"), row.get(f"{side}_offset"))
         if key not in self._made:
             self._made[key] = self._make(row, side)
         return self._made[key]

@@ -111,7 +111,7 @@ class Manifest:
 
     def locate_shard(self, shard: str) -> str:
         """Where the tar that the column `shard` names is."""
-        return files.join(self.roots[SHARDS], shard)
+        return files.join(self.roots.get(SHARDS, self.path), shard)
 
     def place_columns(self, *sides: str) -> list[str]:
         """The columns that `place` needs for these sides, "gt" and "lq"."""

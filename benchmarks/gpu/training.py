@@ -20,6 +20,7 @@ from benchmarks.stream import _figure, _make_shards, _print
 
 CUDA = torch.cuda.is_available()
 PRESET, WIDTH, BATCH, CROP = ("gopro-width32", 32, 32, 256) if CUDA else ("tiny", 8, 4, 64)
+WARM = 5  # steps before the clock starts
 
 
 def main() -> None:
@@ -85,9 +86,6 @@ def _trained(shards: str, steps: int, workers: int) -> tuple[float, float]:
         _settle()
         spent = time.perf_counter() - start
     return steps * BATCH / spent, waited / spent
-
-
-WARM = 5  # steps before the clock starts
 
 
 def _bare(steps: int) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -178,6 +179,20 @@ def test_manifests_that_cannot_be_trained_on_are_refused(manifest: str, tmp_path
         open_index(str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="strata"):
         open_index(manifest, strata="dataset")
+
+
+def test_shards_and_single_files_are_read_side_by_side(manifest: str, tmp_path: Path) -> None:
+    whole = table.read(manifest)
+    rows = whole.table()
+    parts = [rows.filter(pc.equal(rows["task"], task)) for task in ("denoise", "sr")]
+    for name, part in zip("ab", parts, strict=True):
+        table.write(str(tmp_path / name), part, roots=whole.roots, stages=STAGES)
+    shards = build_shards(str(tmp_path / "a"), tmp_path / "s")
+    for order in ([shards, str(tmp_path / "b")], [str(tmp_path / "b"), shards]):
+        both = open_index(order)
+        assert both.tasks == ("denoise", "sr") and sum(both.sizes.values()) == 16
+        for row in both.rows:
+            assert (row.lq.size >= 0) == (row.task == "denoise") and Reader().pair(row).gt.shape[:2] == (64, 64)
 
 
 def test_gt_images_among_the_pairs_are_left_out(manifest: str, tmp_path: Path, caplog: Any) -> None:
