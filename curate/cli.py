@@ -17,9 +17,13 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(version: console.Version = False) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:

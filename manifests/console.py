@@ -1,11 +1,13 @@
-"""How a command line of ours ends: one clear line for what a person can mend, and the right exit code."""
+"""What the command lines share: how they end, what `--version` says, and how text from files reaches a terminal."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from manifests.errors import UserError
 
@@ -35,4 +37,39 @@ def run(app: Callable[[], Any], name: str) -> None:
 
 
 def _say(name: str, message: str) -> None:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{name}: {printable(' '.join(message.split()))}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text on one line, safe for a terminal: control characters and undecodable bytes as escapes.
+
+    >>> printable("a\\x1b[31m b\\n")
+    'a\\\\x1b[31m b\\\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(version())
+        raise typer.Exit
+
+
+def version() -> str:
+    """Versions of Equimix, Python and torch, from the metadata of the installation: nothing is imported.
+
+    >>> version().startswith("equimix ")
+    True
+    """
+    import platform
+    from importlib import metadata
+
+    numbers = f"Python {platform.python_version()}, torch {metadata.version('torch')}"
+    return f"equimix {metadata.version('equimix')} ({numbers})"
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+]

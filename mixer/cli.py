@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mixer import cli_laws, cli_worlds
-from mixer.cli_options import Eta, Initial, Lower, LowerFor, Params, Target, initial_of, params_of, split
+from mixer.cli_options import Eta, Initial, Lower, LowerFor, Params, Target, Version, initial_of, params_of, split
 
 app = typer.Typer(
     name="mixer",
@@ -17,9 +17,13 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:

@@ -20,6 +20,21 @@ Initial = Annotated[
 ]
 
 
+def _version(value: bool) -> None:
+    import platform
+    from importlib import metadata
+
+    if value:  # the line of the other commands, which this package may not import
+        torch = metadata.version("torch")
+        typer.echo(f"equimix {metadata.version('equimix')} (Python {platform.python_version()}, torch {torch})")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+]
+
+
 def params_of(eta: float | None, params: list[str] | None, target: list[str] | None = None) -> dict[str, Any]:
     """A rule's parameters: --eta, --target, and --set NAME=X with X a number, JSON, or else text."""
     import json

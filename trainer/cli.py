@@ -19,7 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -37,6 +36,11 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
 ]
 Checkpoint = Annotated[str, typer.Argument(help="Run folder (its newest checkpoint), checkpoint or exported folder.")]
+
+
+@app.callback()
+def options(version: console.Version = False) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:
