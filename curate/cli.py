@@ -75,9 +75,10 @@ def ingest(
         layout = best_layout(folder)
         typer.echo(f"layout: {layout}", err=True)
     if dry_run:
+        from curate.sources import from_patterns
         from curate.survey import survey
 
-        chosen = known.load(layout) if layout else stage.from_patterns(gt, lq, task, subtask, split, group, license)
+        chosen = known.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
         display.surveyed(survey(folder, chosen))
         return
     done = stage.ingest(

@@ -13,28 +13,14 @@ import pyarrow as pa
 from curate import engine, identify, layouts, scorers
 from curate import reuse as reuse_
 from curate.clusters import assign_groups, join_groups
-from curate.layouts import Layout, PairSet
-from curate.patterns import Pattern, pair
+from curate.listing import list_folder
+from curate.sources import Source, from_patterns, sources_of
 from manifests import files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
 
 UNIT_ROWS = 32
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Source:
-    """One row to be: where its files are, and what is known before they are opened."""
-
-    lq: str | None
-    gt: str | None
-    task: str
-    subtask: str
-    split: str | None
-    group: str | None
-    license: str | None
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +70,11 @@ def ingest(
     """
     refuse_existing(output)
     engine.warm_up(0 if dask_address else workers, __name__, "curate.signals.measure")
-    listing = list_images(folder)
+    listing = list_folder(folder)
+    listing.announce(folder)
     chosen = layouts.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
     name = dataset or (chosen.name.lower() if layout else os.path.basename(os.path.abspath(folder).rstrip("/")))
-    sources = sources_of(chosen, listing, folder)
+    sources = sources_of(chosen, listing.images, folder)
     base = read(append) if append else None
     if base:
         _check_root(base, name, folder)
@@ -141,99 +128,6 @@ def _appended(base: Manifest, new: pa.Table) -> Iterator[pa.Table | Part]:
 def _pair_id(source: Source, dataset: str) -> str:
     lq, gt = _printable(source.lq), _printable(source.gt)
     return schema.pair_id(dataset, source.task, source.subtask, lq or "", gt or "")
-
-
-def from_patterns(
-    gt: str | None,
-    lq: str | None,
-    task: str | None,
-    subtask: str,
-    split: str | None,
-    group: str | None,
-    license: str | None,
-) -> Layout:
-    if not gt:
-        raise UserError("say where the ground truth is: --gt 'clear/{id}.png', or --layout NAME", exit_code=2)
-    if not task:
-        raise UserError("say what the pairs train: --task dehaze (or --task clean for photographs alone)", exit_code=2)
-    return Layout("", task, (PairSet(gt, lq, subtask, split, group),), license)
-
-
-def list_images(folder: str) -> list[str]:
-    """Image files below `folder`, as sorted paths relative to it."""
-    if files.is_url(folder):
-        import fsspec
-
-        with files.remote(folder):
-            fs, inner = fsspec.core.url_to_fs(folder)
-            found = [path[len(inner.rstrip("/")) + 1 :] for path in fs.find(inner)]
-    else:
-        if not os.path.isdir(folder):
-            raise UserError(f"{folder}: no such folder")
-        found = list(_walk(folder))
-    return sorted(path for path in found if path.lower().endswith(images.SUFFIXES))
-
-
-def _walk(folder: str) -> Iterator[str]:
-    """All files below a local folder, through links to folders as well, except those that lead back to a parent."""
-    parents: dict[str, tuple[str, ...]] = {folder: (os.path.realpath(folder),)}
-
-    def unlisted(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); allow it, or move it elsewhere")
-
-    for base, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
-        above = parents.pop(base)
-        for name in list(folders):
-            inner = os.path.join(base, name)
-            real = os.path.realpath(inner) if os.path.islink(inner) else os.path.join(above[-1], name)
-            if real in above:
-                folders.remove(name)
-            else:
-                parents[inner] = (*above, real)
-        yield from (os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/") for name in names)
-
-
-def sources_of(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:
-    """The rows of all sets of the layout, sorted by GT so that a shared GT is decoded once."""
-    out: list[Source] = []
-    for one in layout.sets:
-        make = partial(_source, layout=layout, pairs=one)
-        if one.gt is None or one.lq is None:
-            alone = Pattern(one.gt or one.lq or "")
-            captures = ((path, alone.match(path)) for path in listing)
-            found_alone = [(path, captured) for path, captured in captures if captured is not None]
-            out += [
-                make(None if one.gt else path, path if one.gt else None, captured) for path, captured in found_alone
-            ]
-            continue
-        found = pair(listing, Pattern(one.lq), Pattern(one.gt))
-        if not found.pairs:
-            continue
-        out += [make(lq, path, captured) for lq, path, captured in found.pairs]
-        out += [make(lq, None, {}, problem="no GT file matches this LQ") for lq in found.lonely_lq]
-        out += [make(None, path, {}, problem="no LQ file matches this GT") for path in found.lonely_gt]
-        out += [make(None, b, {}, problem=f"a second GT with the captures of {a}") for a, b in found.clashes]
-    if not out:
-        looked = "; ".join(f"{one.lq or '(no LQ)'} with {one.gt or '(no GT)'}" for one in layout.sets)
-        some = f", for example {listing[0]!r}" if listing else ""
-        raise UserError(f"{folder}: none of its {len(listing)} image files{some} fits the patterns ({looked})")
-    return sorted(set(out), key=lambda s: (s.gt is None, s.gt or "", s.lq or "", s.problem or ""))
-
-
-def _source(
-    lq: str | None,
-    gt: str | None,
-    captured: dict[str, str],
-    problem: str | None = None,
-    *,
-    layout: Layout,
-    pairs: PairSet,
-) -> Source:
-    try:
-        group = pairs.group.format(**captured) if pairs.group and captured else None
-    except (KeyError, IndexError) as error:
-        raise UserError(f"group template {pairs.group!r}: no capture {error} in the patterns", exit_code=2) from None
-    return Source(lq, gt, pairs.task or layout.task, pairs.subtask, pairs.split, group, layout.license, problem)
 
 
 def _units(sources: Sequence[Source]) -> Iterator[list[Source]]:

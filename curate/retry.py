@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate import engine, ingest, progress, scorers
+from curate.sources import Source
 from manifests import schema
 from manifests.errors import UserError
 from manifests.images import MAX_PIXELS
@@ -61,7 +62,7 @@ def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, 
     root = source.roots[row["dataset"]]
     options = ingest.Options(root, row["dataset"], scorers.Request(()), False, max_pixels)
     given = (row["lq_path"], row["gt_path"], row["task"], row["subtask"] or "", row["split"], row["group"])
-    unit = [ingest.Source(*given, row["license"])]
+    unit = [Source(*given, row["license"])]
     fresh = ingest.rows(unit, options=options).to_pylist()[0]
     facts = {name: fresh[name] for name in fresh if name in schema.CORE and name not in ("group", "status")}
     changed = tuple(start for sha, starts in SAID.items() if fresh[sha] != row[sha] for start in starts)

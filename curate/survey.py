@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curate import layouts
-from curate.ingest import Source, list_images, sources_of
 from curate.layouts import Layout
+from curate.listing import list_folder, list_images
+from curate.sources import Source, sources_of
 from manifests import files, images
 from manifests.errors import UserError
 
@@ -40,7 +41,9 @@ class Survey:
 
 def survey(folder: str, layout: Layout) -> Survey:
     """What ingesting `folder` under `layout` would find. Decodes a few files, writes nothing."""
-    listing = list_images(folder)
+    looked = list_folder(folder)
+    looked.announce(folder)
+    listing = looked.images
     sources = sources_of(layout, listing, folder)
     found = Survey(layout.name)
     for one in layout.sets:
@@ -49,7 +52,7 @@ def survey(folder: str, layout: Layout) -> Survey:
             found.expected[key] = max(one.count, found.expected.get(key, 0))
     for source in sources:
         if source.problem:
-            found.problems[source.problem.split(" with the captures")[0]] += 1
+            found.problems[source.problem.split(": ")[0]] += 1
             continue
         key = (source.task, source.subtask, source.split or "")
         found.counts[key] = found.counts.get(key, 0) + 1

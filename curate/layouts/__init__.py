@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 from typing import Any
 
 from manifests.errors import UserError
+
+SPLITS = ("train", "test", "ref")
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,27 @@ class Layout:
     verified: bool = False
 
 
+def split_name(text: str, option: str) -> str:
+    """The split that `text` names, in any case. Raises UserError, naming `option` as where it stands."""
+    name = text.strip().lower()
+    if name in SPLITS:
+        return name
+    advice = (
+        "of a validation set, take ref for pairs that steer the mixture or test for pairs that are only reported"
+        if name.startswith("val") or name in ("dev", "eval")
+        else "leave it out where the dataset prescribes none"
+    )
+    raise UserError(f"{option} {text!r}: no such split; there are {', '.join(SPLITS)} ({advice})", exit_code=2)
+
+
 def names() -> list[str]:
     """Names of the known layouts."""
-    return sorted(_load(file).name for file in _files())
+    return sorted(layout.name for layout in _known().values())
 
 
 def load(name: str) -> Layout:
     """The layout called `name`, in any case. Raises UserError naming the near ones."""
-    known = {layout.name.lower(): layout for layout in map(_load, _files())}
+    known = _known()
     if name.lower() in known:
         return known[name.lower()]
     near = difflib.get_close_matches(name.lower(), known, n=2)
@@ -75,12 +92,19 @@ def _alternatives(layout: Layout) -> bool:
     return len(set(facts)) == 1 and len(facts) > 1
 
 
-def _files() -> list[Any]:
-    return [file for file in resources.files(__name__).iterdir() if file.name.endswith(".yaml")]
+@cache
+def _known() -> Mapping[str, Layout]:
+    """Name in small letters -> layout; the files are read once in a process."""
+    found = [file for file in resources.files(__name__).iterdir() if file.name.endswith(".yaml")]
+    return {layout.name.lower(): layout for layout in map(_load, found)}
 
 
 def _load(file: Any) -> Layout:
     import yaml
 
-    fields = yaml.safe_load(file.read_text("utf-8"))
-    return Layout(**{**fields, "sets": tuple(PairSet(**one) for one in fields["sets"])})
+    fields = yaml.load(file.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    sets = tuple(PairSet(**one) for one in fields["sets"])
+    prescribed = tuple(
+        replace(one, split=split_name(one.split, f"{file.name}: split")) if one.split else one for one in sets
+    )
+    return Layout(**{**fields, "sets": prescribed})
