@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from manifests import console
 
 if TYPE_CHECKING:
     from curate.survey import Survey
     from manifests.table import Manifest
+
+NAMED = 3  # rows that are named for each reason
 
 
 def summary(manifest: Manifest) -> list[dict[str, Any]]:
@@ -22,15 +26,30 @@ def summary(manifest: Manifest) -> list[dict[str, Any]]:
     return [{"task": task, **tally[task]} for task in sorted(tally)]
 
 
-def reasons(manifest: Manifest) -> Mapping[str, int]:
-    """How many rows each (stage, rule) dropped or failed, most first."""
+@dataclass
+class Reason:
+    """How many rows a rule dropped or failed, and the names of the first few."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+
+def reasons(manifest: Manifest) -> Mapping[str, Reason]:
+    """What each (stage, rule) dropped or failed, most rows first."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    tally: Counter[str] = Counter()
-    for part in manifest.parts(["decisions"]):
-        for one in pc.list_flatten(part.column("decisions")).to_pylist():
-            tally[f"{one['verdict']} by {one['stage']}/{one['rule']}"] += 1
-    return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
+    tally: dict[str, Reason] = {}
+    for part in manifest.parts(["lq_path", "gt_path", "decisions"]):
+        decisions = part.column("decisions").combine_chunks()
+        parents = pc.list_parent_indices(decisions)
+        paths = pc.coalesce(part.column("lq_path"), part.column("gt_path"), pa.scalar("")).take(parents).to_pylist()
+        for path, one in zip(paths, pc.list_flatten(decisions).to_pylist(), strict=True):
+            reason = tally.setdefault(f"{one['verdict']} by {one['stage']}/{one['rule']}", Reason())
+            reason.count += 1
+            if len(reason.names) < NAMED:
+                reason.names.append(path)
+    return dict(sorted(tally.items(), key=lambda item: (-item[1].count, item[0])))
 
 
 def surveyed(found: Survey) -> None:
@@ -63,8 +82,10 @@ def finished(done: Manifest) -> None:
 
     tabulate(summary(done))
     shown = Console()
-    for reason, count in list(reasons(done).items())[:8]:
-        shown.print(f"  {count} {reason}", highlight=False, markup=False)
+    for rule, reason in list(reasons(done).items())[:8]:
+        more = ", …" if reason.count > len(reason.names) else ""
+        names = console.printable(", ".join(reason.names))
+        shown.print(f"  {reason.count} {rule}: {names}{more}", highlight=False, markup=False, soft_wrap=True)
     shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
 
 

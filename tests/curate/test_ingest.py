@@ -189,6 +189,14 @@ def test_merge_refuses_one_name_for_two_places(hazy, photographs, save, tmp_path
         ({}, "--gt", 2),
         ({"gt": "clear/{id}.png"}, "--task", 2),
         ({"layout": "SOTZ"}, "did you mean SOTS", 2),
+        ({**PATTERNS, "split": "val"}, "--split 'val': no such split; there are train, test, ref.*take ref.*or test", 2),
+        ({**PATTERNS, "split": "validation"}, "no such split", 2),
+        ({**PATTERNS, "split": "training"}, "no such split", 2),
+        ({**PATTERNS, "split": "{part}"}, "no capture 'part'", 2),
+        ({**PATTERNS, "lq": "{split}/{id}_*.jpg", "split": "{split}"}, "hazy/0_1.jpg: --split .* 'hazy': no such split", 2),
+        ({**PATTERNS, "lq": "hazy/{id}.jpg"}, "12 image files fit hazy/{id}.jpg and 6 fit clear/{id}.png, but no two .*"
+         "'hazy/0_1.jpg' gives id='0_1', 'clear/0.png' gives id='0'", 1),
+        ({**PATTERNS, "lq": "fog/{id}.jpg"}, "6 of its 18 image files fit clear/{id}.png, but none fits fog/{id}.jpg", 1),
         ({"layout": "GoPro"}, "none of its 18 image files", 1),
         ({"gt": "nothing/{id}.png", "task": "clean"}, "none of its 18 image files", 1),
         ({"gt": "clear/{id}.png", "task": "clean", "group": "{scene}"}, "no capture 'scene'", 2),
@@ -200,6 +208,67 @@ def test_bad_usage_is_one_line_and_writes_nothing(hazy, tmp_path, options, messa
         ingest(str(hazy), str(tmp_path / "m"), **options)
     assert error.value.exit_code == code
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("split", ["Train", "train", "TEST", "Ref"])
+def test_a_split_is_named_in_any_case(hazy, tmp_path, split):
+    done = ingest(str(hazy), str(tmp_path / "m"), split=split, **PATTERNS)
+    assert {row["split"] for row in rows_of(done)} == {split.lower()}
+
+
+def test_a_split_can_be_a_capture(photographs, save, tmp_path):
+    for part in ("Train", "test"):
+        for side in ("lq", "gt"):
+            save(f"d/{part}/{side}/1.png", photographs["coffee"])
+    patterns = {"lq": "{part}/lq/{id}.png", "gt": "{part}/gt/{id}.png", "task": "derain", "split": "{part}"}
+    assert [row["split"] for row in rows_of(ingest(str(tmp_path / "d"), str(tmp_path / "m"), **patterns))] == [
+        "train",
+        "test",
+    ]
+
+
+def test_every_file_of_an_ambiguous_case_is_an_error_row(photographs, save, tmp_path):
+    for path in ("lq/1.jpg", "lq/2.jpg", "gt/1.png", "gt/2.png", "gt/2.webp"):
+        save(f"d/{path}", photographs["coffee"])
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), lq="lq/{id}.jpg", gt="gt/{id}.*", task="derain")
+    problems = {row["lq_path"] or row["gt_path"]: [d["text"] for d in row["decisions"]] for row in rows_of(done)}
+    assert problems == {
+        "lq/1.jpg": [],
+        "lq/2.jpg": ["several GT files fit it equally: gt/2.png, gt/2.webp"],
+        "gt/2.png": ["several GT files fit lq/2.jpg equally: gt/2.png, gt/2.webp"],
+        "gt/2.webp": ["several GT files fit lq/2.jpg equally: gt/2.png, gt/2.webp"],
+    }
+
+
+def test_photographs_of_ones_own_without_gt(photographs, save, tmp_path):
+    for name in ("a", "b"):
+        save(f"d/{name}.png", photographs["coffee"])
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), lq="{id}.png", task="restore")
+    assert done.rows == {"rows": 2, "kept": 2, "dropped": 0, "error": 0}
+    assert {(row["gt_path"], row["task"], row["lq.width"]) for row in rows_of(done)} == {(None, "restore", 384)}
+
+
+def test_hidden_system_and_unread_files_are_passed_over_and_said(photographs, save, tmp_path, caplog):
+    picture = photographs["coffee"]
+    for path in ("a.png", "._a.png", ".git/b.png", "x/__MACOSX/c.png", "x/@eaDir/d.png", "x/.ipynb_checkpoints/e.png"):
+        save(f"d/{path}", picture)
+    for name in ("f.HEIC", "g.jfif", "x/h.avif", "Thumbs.db", "notes.txt"):
+        (tmp_path / "d" / name).write_bytes(b"x")
+    done = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="**/{id}.png", task="clean")
+    assert [row["gt_path"] for row in rows_of(done)] == ["a.png"]
+    (line,) = [one.getMessage() for one in caplog.records if "passed over" in one.getMessage()]
+    assert "passed over: 1 .avif, 1 .heic, 1 .jfif, 1 hidden files, 4 hidden or system folders" in line
+
+
+def test_the_end_of_ingest_names_failed_rows(command, photographs, save, tmp_path):
+    save("d/gt/0.png", photographs["coffee"])
+    for number in range(5):
+        save(f"d/lq/{number}.png", photographs["coffee"])
+    _, out, _ = command(
+        *("curate", "ingest", tmp_path / "d", "--lq", "lq/{id}.png", "--gt", "gt/{id}.png", "--task", "derain"),
+        *("-o", tmp_path / "m"),
+    )
+    assert "4 error by ingest/pair: lq/1.png, lq/2.png, lq/3.png, …" in out
 
 
 def test_missing_folder(tmp_path):
