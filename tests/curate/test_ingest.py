@@ -189,14 +189,30 @@ def test_merge_refuses_one_name_for_two_places(hazy, photographs, save, tmp_path
         ({}, "--gt", 2),
         ({"gt": "clear/{id}.png"}, "--task", 2),
         ({"layout": "SOTZ"}, "did you mean SOTS", 2),
-        ({**PATTERNS, "split": "val"}, "--split 'val': no such split; there are train, test, ref.*take ref.*or test", 2),
+        (
+            {**PATTERNS, "split": "val"},
+            "--split 'val': no such split; there are train, test, ref.*take ref.*or test",
+            2,
+        ),
         ({**PATTERNS, "split": "validation"}, "no such split", 2),
         ({**PATTERNS, "split": "training"}, "no such split", 2),
         ({**PATTERNS, "split": "{part}"}, "no capture 'part'", 2),
-        ({**PATTERNS, "lq": "{split}/{id}_*.jpg", "split": "{split}"}, "hazy/0_1.jpg: --split .* 'hazy': no such split", 2),
-        ({**PATTERNS, "lq": "hazy/{id}.jpg"}, "12 image files fit hazy/{id}.jpg and 6 fit clear/{id}.png, but no two .*"
-         "'hazy/0_1.jpg' gives id='0_1', 'clear/0.png' gives id='0'", 1),
-        ({**PATTERNS, "lq": "fog/{id}.jpg"}, "6 of its 18 image files fit clear/{id}.png, but none fits fog/{id}.jpg", 1),
+        (
+            {**PATTERNS, "lq": "{split}/{id}_*.jpg", "split": "{split}"},
+            "hazy/0_1.jpg: --split .* 'hazy': no such split",
+            2,
+        ),
+        (
+            {**PATTERNS, "lq": "hazy/{id}.jpg"},
+            "12 image files fit hazy/{id}.jpg and 6 fit clear/{id}.png, but no two .*"
+            "'hazy/0_1.jpg' gives id='0_1', 'clear/0.png' gives id='0'",
+            1,
+        ),
+        (
+            {**PATTERNS, "lq": "fog/{id}.jpg"},
+            "6 of its 18 image files fit clear/{id}.png, but none fits fog/{id}.jpg",
+            1,
+        ),
         ({"layout": "GoPro"}, "none of its 18 image files", 1),
         ({"gt": "nothing/{id}.png", "task": "clean"}, "none of its 18 image files", 1),
         ({"gt": "clear/{id}.png", "task": "clean", "group": "{scene}"}, "no capture 'scene'", 2),
