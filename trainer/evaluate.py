@@ -158,10 +158,11 @@ def evaluate(
     checkpoint: a checkpoint folder, or a run folder (its newest). metrics: psnr, ssim, or pyiqa's names; those whose
     weights are not here are reported as missing. channel, border: see `metrics.load`. table: a .md, .tex or .csv file
     with a row per task and dataset. output: the JSON that is written, RUN/eval/SPLIT-STEP.json by
-    default, with the scores of every image in a Parquet of the same name. Raises UserError.
+    default. Files of the same name hold the scores of every image (Parquet) and the best, median and worst image of
+    every task (PNG). Raises UserError.
     """
     from trainer import checkpoint as checkpoint_
-    from trainer import devices
+    from trainer import devices, gallery
     from trainer.progress import counting
     from trainer.stream.index import open_index
 
@@ -180,6 +181,9 @@ def evaluate(
     result = Evaluation(
         opened.step, split, summarise(scored), missing, conventions(found, tile=tile), path, images=scored
     )
+    directions = {metric.name: metric.higher_is_better for metric in found}
+    pictures = gallery.make(model, index, scored, directions, tile=tile, bf16=bf16)
+    files.write(os.path.splitext(path)[0] + ".png", pictures)
     _write(result, index.fingerprint)
     if table is not None:
         tables.write(result, table)

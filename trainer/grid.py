@@ -11,7 +11,8 @@ from trainer.evaluate import centre
 
 Image = npt.NDArray[np.uint8]
 
-CELL, GAP = 192, 6  # pixels
+CELL, GAP = 256, 6  # pixels
+COLUMNS = 3
 
 
 def compose(rows: Sequence[Sequence[Image]]) -> Image:
@@ -27,10 +28,11 @@ def compose(rows: Sequence[Sequence[Image]]) -> Image:
     return sheet
 
 
-def cut(sheet: Image) -> list[list[Image]]:
-    """The cells of a composed picture, row by row."""
-    step = CELL + GAP
-    rows, columns = (sheet.shape[0] - GAP) // step, (sheet.shape[1] - GAP) // step
+def cut(sheet: Image, columns: int = COLUMNS) -> list[list[Image]]:
+    """The cells of a composed picture, row by row; cells of any size, as older runs have."""
+    cell = (sheet.shape[1] - GAP) // columns - GAP
+    step = cell + GAP
+    rows = (sheet.shape[0] - GAP) // step
     return [
         [sheet[GAP + i * step : (i + 1) * step, GAP + j * step : (j + 1) * step] for j in range(columns)]
         for i in range(rows)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.errors import UserError
-from trainer import checkpoint, devices, evaluate, records, signals, spikes
+from trainer import checkpoint, devices, evaluate, gallery, records, signals, spikes
 from trainer import inputs as inputs_
 from trainer import team as team_
 from trainer.config import Config
@@ -261,10 +261,21 @@ class _Loop:
         weights = mixture.by_task(state.weights)
         self.book.tables(state.schedule, state.metrics)
         self.book.samples(state.step, {task: samples[task] for task, samples in first.items()})
+        if self._is_last():
+            self.book.gallery(self._gallery(scored))
         self.book.scalars(state.step, records.scalars(rows, weights))
         line = ", ".join(f"{row['task']} {row['value']:.2f} (w {weights.get(row['task'], 0.0):.3f})" for row in rows)
         self.show.say(f"step {state.step}: {line}" + (f"; {state.skipped} steps skipped" if state.skipped else ""))
         return state
+
+    def _gallery(self, scored: list[evaluate.Scored]) -> bytes:
+        """Best, median and worst reference image of every task, as a PNG."""
+        config = self.config.evaluation
+        directions = {metric.name: metric.higher_is_better for metric in self.scorers.values()}
+        return gallery.make(
+            self.learner.ema.average, self.reference, scored, directions, crop=config.crop, tile=config.tile,
+            bf16=self.learner.bf16,
+        )  # fmt: skip
 
     def _note_missing(self, oriented: dict[str, float]) -> None:
         """Say which tasks have no score. Raises UserError for one that has none from the beginning."""

@@ -98,6 +98,11 @@ class Records:
         sheet = grid.compose([triples[task] for task in sorted(triples)])
         files.write(self.path("samples", f"step-{step:08d}.png"), images.encode_png(sheet))
 
+    def gallery(self, data: bytes) -> None:
+        """Write samples/gallery.png: the best, the median and the worst image of every task."""
+        if self._writes:
+            files.write(self.path("samples", "gallery.png"), data)
+
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write numbers to TensorBoard and the trackers."""
         if not self._writes:

@@ -1,23 +1,38 @@
-"""One HTML page about a run that opens offline: result per task, curves of scores and weights, images, settings."""
+"""One HTML page about a run that opens offline: diagnosis, result per task, curves, images, settings."""
 
 from __future__ import annotations
 
 import base64
 import glob
-import html
 import io
 import json
+import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from manifests import files, images
+from manifests import files, images, pages
 from manifests.errors import UserError
-from trainer import grid, records
+from trainer import gallery, grid, records
 from trainer.evaluate import refuse_existing
 
-PALETTE = ("#2563a8", "#d1603d", "#2f8f6b", "#8a5bb0", "#c09a1e", "#b8436f", "#3aa0b8", "#6b6f76", "#7a9a2e", "#8c5a3c")
+Image = npt.NDArray[np.uint8]
+Entry = dict[str, Any]
+
+UNITS = {"psnr": "dB"}  # other metrics have no unit
+DIRECTED = ("psnr", "ssim")  # a gain above 0 is good
+LOSSES = {
+    "psnr": "−PSNR of the batch, dB",
+    "l1": "mean absolute difference, share of the full range",
+    "charbonnier": "Charbonnier distance, share of the full range",
+}
+QUALITY = 92  # of the JPEGs in the page
+AMPLIFIED = 4  # times, in difference images
+UNCHANGED = 0.0005  # a gain that is shown as +0.000
 
 
 def report(run: str = "run", *, evaluation: str | None = None, output: str | None = None) -> str:
@@ -26,88 +41,98 @@ def report(run: str = "run", *, evaluation: str | None = None, output: str | Non
     evaluation: a JSON that `trainer eval` wrote; the newest in RUN/eval by default, and the reference scores of the
     run itself where there is none. Raises UserError when the run has no evaluation yet or the output exists.
     """
-    import jinja2
-
     path = output or os.path.join(run, "report.html")
     refuse_existing(path)
     identity = records.read_identity(run)
     if identity is None:
         raise UserError(f"{run}: not a run folder (no config.json in it); 'trainer run -o {run}' makes one")
     rows = _metrics(run)
-    scored = _evaluation(run, evaluation)
+    found, scored = _evaluation(run, evaluation)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    colours = {task: PALETTE[i % len(PALETTE)] for i, task in enumerate(tasks)}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    table = _table(rows, scored, tasks)
-    page = environment.get_template("report.html.j2").render(
+    table = _table(rows, scored)
+    charts = _charts(rows, tasks, identity["config"]["optimiser"]["loss"])
+    page = pages.render(
+        os.path.join(os.path.dirname(__file__), "report.html.j2"),
+        figures={name: chart["figure"] for name, chart in charts.items()},
         name=os.path.basename(os.path.abspath(run)),
         identity=identity,
         settings=_settings(identity["config"]),
         source=_source(rows, scored),
         conventions=(scored or identity)["conventions"],
         table=table,
+        has_gain_se=any(row["gain_se"] is not None for row in table),
         facts=_facts(identity, rows, table),
-        colours=colours,
-        curves=_curves(rows, tasks, colours),
-        plotly=_plotly_script(),
-        rows=_images(run, sorted(tasks)),
+        findings=_findings(run, table),
+        number={task: index for index, task in enumerate(tasks)},
+        charts=charts,
+        shown=_images(run, found, tasks),
+        amplified=AMPLIFIED,
         missing=(scored or {}).get("missing", {}),
     )
     files.write(path, page.encode())
     return path
 
 
-def _metrics(run: str) -> list[dict[str, Any]]:
+def _metrics(run: str) -> list[Entry]:
     try:
         data = files.read(os.path.join(run, "metrics.parquet"))
     except FileNotFoundError:
         raise UserError(f"{run}: has no metrics.parquet yet; let the run reach its first evaluation") from None
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+    rows: list[Entry] = pq.read_table(io.BytesIO(data)).to_pylist()
     return rows
 
 
-def _evaluation(run: str, path: str | None) -> dict[str, Any] | None:
+def _evaluation(run: str, path: str | None) -> tuple[str | None, Entry | None]:
+    """Path and content of an evaluation's JSON."""
     found = (
         [path] if path else sorted(glob.glob(os.path.join(glob.escape(run), "eval", "*.json")), key=os.path.getmtime)
     )
     if not found:
-        return None
+        return None, None
     try:
-        content: dict[str, Any] = json.loads(files.read(found[-1]))
+        content: Entry = json.loads(files.read(found[-1]))
         content["table"][0]["metric"], content["conventions"]["fingerprint"]
-        return content
+        return found[-1], content
     except FileNotFoundError:
         raise UserError(f"{found[-1]}: no such file; 'trainer eval' writes one") from None
     except (ValueError, KeyError, IndexError, TypeError):
         raise UserError(f"{found[-1]}: not a result of 'trainer eval'") from None
 
 
-def _source(rows: list[dict[str, Any]], scored: dict[str, Any] | None) -> str:
+def _source(rows: list[Entry], scored: Entry | None) -> str:
     if scored is not None:
         return f"split “{scored['split']}”, checkpoint of step {scored['step']}"
     return f"D_ref at step {rows[-1]['step']} (no 'trainer eval' result in this run)"
 
 
-def _table(rows: list[dict[str, Any]], scored: dict[str, Any] | None, tasks: list[str]) -> list[dict[str, Any]]:
-    """One entry a task and metric: input, restored, gain, standard error, n, first and last weight."""
-    last = [row for row in rows if row["step"] == rows[-1]["step"]]
-    out = []
-    for row in scored["table"] if scored else last:
-        weights = [one["weight"] for one in rows if one["task"] == row["task"] and one["weight"] is not None]
-        gain = None if row["lq"] is None else row["value"] - row["lq"]
-        out.append({**row, "gain": gain, "first": weights[0] if weights else None, "last": (weights or [None])[-1]})
+def _table(rows: list[Entry], scored: Entry | None) -> list[Entry]:
+    """One entry a task and metric: input, restored, the paired gain with its standard error, n, weights.
+
+    kind: "good" and "bad" for a gain in PSNR or SSIM beyond its standard error, else "" (also where none is known).
+    """
+    out: list[Entry] = []
+    for row in scored["table"] if scored else [row for row in rows if row["step"] == rows[-1]["step"]]:
+        weights = [entry["weight"] for entry in rows if entry["task"] == row["task"] and entry["weight"] is not None]
+        gain: float | None = row.get("gain")
+        if gain is None and row["lq"] is not None:
+            gain = row["value"] - row["lq"]
+        se = row.get("gain_se")
+        kind = ""
+        if gain is not None and se is not None and abs(gain) > max(se, UNCHANGED) and row["metric"] in DIRECTED:
+            kind = "good" if gain > 0 else "bad"
+        more = {"groups": row.get("groups"), "unit": UNITS.get(row["metric"], "")}
+        ends = {"first": weights[0], "last": weights[-1]} if weights else {"first": None, "last": None}
+        out.append({**row, **more, **ends, "gain": gain, "gain_se": se, "kind": kind})
     return sorted(out, key=lambda row: (row["metric"] != out[0]["metric"], row["metric"], row["task"]))
 
 
-def _facts(identity: dict[str, Any], rows: list[dict[str, Any]], table: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _facts(identity: Entry, rows: list[Entry], table: list[Entry]) -> list[tuple[str, str]]:
     """The figures at the top of the page: (figure, what it is)."""
-    psnr = [row["gain"] for row in table if row["metric"] == "psnr" and row["gain"] is not None]
+    psnr = [row for row in table if row["metric"] == "psnr" and row["gain"] is not None]
     facts = []
     if psnr:
-        facts.append((f"{sum(gain > 0 for gain in psnr)} of {len(psnr)}", "tasks restored above their input"))
-        facts.append((f"{sum(psnr) / len(psnr):+.2f} dB", "mean gain in PSNR"))
+        facts.append((f"{sum(row['gain'] > UNCHANGED for row in psnr)} of {len(psnr)}", "tasks restored above input"))
+        facts.append((f"{sum(row['gain'] for row in psnr) / len(psnr):+.2f} dB", "mean gain in PSNR"))
     mixture, model = identity["config"]["mixture"], identity["config"]["model"]
     facts.append((f"{rows[-1]['step']:,}", "steps"))
     facts.append(
@@ -117,87 +142,156 @@ def _facts(identity: dict[str, Any], rows: list[dict[str, Any]], table: list[dic
     return facts
 
 
-def _settings(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _findings(run: str, table: list[Entry]) -> list[Entry]:
+    """What the run diagnosed while it trained, and tasks that end unchanged or below their input."""
+    latest: dict[tuple[Any, Any], Entry] = {}
+    for event in _diagnoses(run):
+        latest[event["task"], event["kind"]] = event
+    found = [
+        {
+            "severity": "warning", "task": event["task"], "names": (), "command": "", "advice": event["advice"],
+            "text": f"{event['text']} (step {event['step']:,})",
+        }
+        for event in latest.values()
+    ]  # fmt: skip
+    diagnosed = {task for task, _ in latest}
+    for row in table:
+        if row["metric"] != "psnr" or row["gain"] is None:
+            continue
+        base = {"task": row["task"], "names": (), "command": ""}
+        if abs(row["gain"]) < UNCHANGED and row["task"] not in diagnosed:
+            text = "the output equals the input (gain +0.000 dB): the model has not learned this task"
+            advice = "Train for more steps or with a higher rate (--steps, --lr), or try --loss charbonnier."
+            found.append({**base, "severity": "warning", "text": text, "advice": advice})
+        elif row["kind"] == "bad" or (row["gain_se"] is None and row["gain"] <= -UNCHANGED):
+            se = " (its standard error is not known)" if row["gain_se"] is None else f" ± {row['gain_se']:.3f}"
+            advice = "See its worst images below; give the task more weight or more steps."
+            severity = "note" if row["gain_se"] is None else "warning"
+            text = f"restored below its input, gain {row['gain']:+.3f} dB{se}"
+            found.append({**base, "severity": severity, "text": text, "advice": advice})
+    return found
+
+
+def _diagnoses(run: str) -> list[Entry]:
+    """The events "diagnosis" of run.jsonl, in order; lines that are cut off are passed over."""
+    try:
+        lines = files.read(os.path.join(run, "run.jsonl")).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("event") == "diagnosis":
+            found.append({name: event.get(name) for name in ("step", "task", "kind", "text", "advice")})
+    return found
+
+
+def _settings(config: Entry) -> list[tuple[str, list[tuple[str, str]]]]:
     return [
         (section, [(name, "–" if value is None else json.dumps(value).strip('"')) for name, value in values.items()])
         for section, values in config.items()
     ]
 
 
-def _curves(rows: list[dict[str, Any]], tasks: list[str], colours: dict[str, str]) -> list[tuple[str, str]]:
-    """(caption, HTML) of the three charts."""
-    by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
-    units = " and ".join(dict.fromkeys(row["metric"].upper() for row in rows))
-    weights = _figure("share of the batch", "vh")
-    scores = _figure(f"{units} on D_ref, change since step 0", "linear")
-    losses = _figure("training loss", "linear")
-    for task, mine in by_task.items():
-        held = [row for row in mine if row["weight"] is not None]
+def _charts(rows: list[Entry], tasks: Sequence[str], loss: str) -> dict[str, Entry]:
+    """Id → caption and figure: weights, a chart of scores for each metric (units never share an axis), losses."""
+    charts: dict[str, Entry] = {}
+    mine = {task: [row for row in rows if row["task"] == task] for task in tasks}
+    weights = []
+    for index, task in enumerate(tasks):
+        held = [row for row in mine[task] if row["weight"] is not None]
         if held:
             steps = [0, *(row["step"] for row in held)]
-            _line(weights, task, colours[task], steps, [held[0]["weight"], *(row["weight"] for row in held)], "vh")
-        start = mine[0]["value"]
-        errors = [row["se"] or 0.0 for row in mine]
-        _line(scores, task, colours[task], [row["step"] for row in mine], [row["value"] - start for row in mine])
-        scores.data[-1].customdata = [[row["value"], se] for row, se in zip(mine, errors, strict=True)]
-        scores.data[-1].hovertemplate = task + " %{customdata[0]:.3f} ± %{customdata[1]:.3f}<extra></extra>"
-        known = [row for row in mine if row["train_loss"] is not None]
-        _line(losses, task, colours[task], [row["step"] for row in known], [row["train_loss"] for row in known])
-    captions = (
-        "Weights of the mixture, held from one evaluation to the next",
-        "Scores on the reference images since the first evaluation; hover for the score and its standard error",
-        "Mean training loss per task since the evaluation before",
-    )
-    charts = zip(("weights", "scores", "losses"), captions, (weights, scores, losses), strict=True)
-    return [(text, _html(figure, name)) for name, text, figure in charts]
+            shares = [held[0]["weight"], *(row["weight"] for row in held)]
+            template = "%{fullData.name} %{y:.3f}<extra></extra>"
+            shape = {"shape": "vh"}
+            weights.append(pages.line(index, task, steps, shares, points=False, hovertemplate=template, line=shape))
+    caption = "Weights of the mixture, held from one evaluation to the next"
+    charts["weights"] = _chart(caption, "share of the batch", weights, rangemode="tozero")
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        unit = f", {UNITS[metric]}" if metric in UNITS else ""
+        traces = [
+            _score_line(index, task, mine[task])
+            for index, task in enumerate(tasks)
+            if mine[task][0]["metric"] == metric
+        ]
+        caption = (
+            f"{metric.upper()} on the reference images since the first evaluation; hover for score and standard error"
+        )
+        charts[f"scores-{len(charts)}"] = _chart(caption, f"change of {metric.upper()}{unit}", traces)
+    losses = []
+    for index, task in enumerate(tasks):
+        known = [row for row in mine[task] if row["train_loss"] is not None]
+        steps, values = [row["step"] for row in known], [row["train_loss"] for row in known]
+        losses.append(pages.line(index, task, steps, values, hovertemplate="%{fullData.name} %{y:.4g}<extra></extra>"))
+    caption = "Training loss per task, mean since the evaluation before; lower is better"
+    charts["losses"] = _chart(caption, f"loss: {LOSSES.get(loss, loss)}", losses)
+    return charts
 
 
-def _figure(title: str, shape: str) -> Any:
-    from plotly import graph_objects as go
-
-    axis = {"gridcolor": "#e7e9ec", "zerolinecolor": "#c9cdd3", "linecolor": "#c9cdd3", "ticks": "outside"}
-    return go.Figure(
-        layout={
-            "xaxis": {**axis, "title": "step"},
-            "yaxis": {**axis, "title": title, "rangemode": "tozero" if shape == "vh" else "normal"},
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#2a2e34"},
-            "paper_bgcolor": "#fff", "plot_bgcolor": "#fff", "hovermode": "x unified", "height": 340,
-            "margin": {"l": 60, "r": 20, "t": 16, "b": 48}, "legend": {"orientation": "v"},
-            "template": None,
-        }
-    )  # fmt: skip
+def _score_line(index: int, task: str, rows: list[Entry]) -> Entry:
+    """Change of a task's score since its first evaluation."""
+    change = [None if _absent(row["value"]) else row["value"] - rows[0]["value"] for row in rows]
+    known = [[row["value"], row["se"] or 0.0] for row in rows]
+    template = "%{fullData.name} %{customdata[0]:.3f} ± %{customdata[1]:.3f}<extra></extra>"
+    return pages.line(index, task, [row["step"] for row in rows], change, customdata=known, hovertemplate=template)
 
 
-def _line(figure: Any, name: str, colour: str, x: list[Any], y: list[Any], shape: str = "linear") -> None:
-    figure.add_scatter(
-        x=x, y=y, name=name, mode="lines" if shape == "vh" else "lines+markers", marker={"size": 5},
-        line={"color": colour, "width": 2, "shape": shape}, hovertemplate=name + " %{y:.4f}<extra></extra>",
-    )  # fmt: skip
+def _absent(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
 
 
-def _html(figure: Any, name: str) -> str:
-    settings = {"displaylogo": False, "responsive": True}
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=settings, div_id=name)
-    return text
+def _chart(caption: str, y: str, traces: list[Entry], **yaxis: Any) -> Entry:
+    layout = pages.layout("step", y, height=360, yaxis=yaxis, hovermode="x unified")
+    return {"caption": caption, "figure": {"data": traces, "layout": layout}}
 
 
-def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs
+def _images(run: str, evaluation: str | None, tasks: Sequence[str]) -> list[Entry]:
+    """Per task: worst, median and best image of the evaluation, or of D_ref; else the first reference image."""
+    candidates = [os.path.join(run, "samples", "gallery.png")]
+    if evaluation is not None:
+        candidates.insert(0, os.path.splitext(evaluation)[0] + ".png")
+    rows = next((rows for rows in map(gallery.read, candidates) if rows), [])
+    if not rows:
+        return _first_images(run, sorted(tasks))
+    return [
+        {"task": task, "rows": [_row(triple, _title(shown)) for shown, triple in rows if shown.task == task]}
+        for task in dict.fromkeys(shown.task for shown, _ in rows)
+    ]
 
-    return f"<script>{get_plotlyjs()}</script>"
+
+def _title(shown: gallery.Shown) -> tuple[str, str]:
+    unit = f" {UNITS[shown.metric]}" if shown.metric in UNITS else ""
+    values = f"{shown.value:.2f}{unit}" if shown.lq is None else f"{shown.lq:.2f} → {shown.value:.2f}{unit}"
+    return f"{shown.rank} of {shown.n}", f"{shown.metric.upper()} {values} · pair {shown.pair_id[:8]}"
 
 
-def _images(run: str, tasks: list[str]) -> list[dict[str, Any]]:
-    """Per task the data URIs of LQ, output and GT of the last evaluation."""
+def _first_images(run: str, tasks: Sequence[str]) -> list[Entry]:
+    """Images of the newest sheet of samples: one a task."""
     sheets = sorted(glob.glob(os.path.join(glob.escape(run), "samples", "step-*.png")))
     if not sheets:
         return []
     cells = grid.cut(images.decode(files.read(sheets[-1])).pixels)
     return [
-        {"task": task, "cells": [(kind, _uri(cell)) for kind, cell in zip(("LQ", "output", "GT"), row, strict=True)]}
+        {"task": task, "rows": [_row(row, ("first reference image", os.path.basename(sheets[-1])))]}
         for task, row in zip(tasks, cells, strict=True)
     ]
 
 
-def _uri(cell: Any) -> str:
-    return "data:image/png;base64," + html.escape(base64.b64encode(images.encode_png(cell)).decode())
+def _row(triple: Sequence[Image], title: tuple[str, str]) -> Entry:
+    """LQ, output, GT and the amplified difference of output and GT as data URIs, with a title of two parts."""
+    difference = np.abs(triple[1].astype(np.int16) - triple[2].astype(np.int16))
+    amplified = np.minimum(difference * AMPLIFIED, 255).astype(np.uint8)
+    cells = [(label, _uri(pixels)) for label, pixels in zip(("LQ", "output", "GT"), triple, strict=True)]
+    return {"title": title, "cells": cells, "difference": _uri(amplified)}
+
+
+def _uri(pixels: Image) -> str:
+    from PIL import Image as PILImage
+
+    buffer = io.BytesIO()
+    PILImage.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

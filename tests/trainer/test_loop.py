@@ -94,7 +94,8 @@ def test_run_folder_holds_what_the_documents_say(straight: str) -> None:
     assert found == {
         "config.json", "schedule.parquet", "metrics.parquet", "run.jsonl", "tensorboard", "samples", "checkpoints"
     }  # fmt: skip
-    assert sorted(os.listdir(f"{straight}/samples")) == [f"step-{s:08d}.png" for s in (0, 4, 8, 12)]
+    steps = [f"step-{s:08d}.png" for s in (0, 4, 8, 12)]
+    assert sorted(os.listdir(f"{straight}/samples")) == ["gallery.png", *steps]
     events = [json.loads(line)["event"] for line in Path(straight, "run.jsonl").read_text().splitlines()]
     assert events == ["start", *["weights", "evaluate"] * 3, "evaluate", "done"]
     said = json.loads(Path(straight, "config.json").read_text())
