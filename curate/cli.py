@@ -208,8 +208,13 @@ def split(
     ref: Annotated[int, typer.Option(min=1, help="Pairs per task in D_ref.")] = 10,
     test: Annotated[float, typer.Option(help="Share of the groups, or (from 1) pairs per task.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Which groups are drawn.")] = 0,
+    ignore_prescribed: Annotated[
+        bool, typer.Option("--ignore-prescribed", help="Draw anew what datasets prescribe as train or test.")
+    ] = False,
 ) -> None:
     """Split into D_ref (an equal number per task), test and train; whole groups move, across all tasks.
+
+    D_ref and test come from 5 groups (scenes) each where train keeps half of the groups, else from fewer.
 
     \b
     Example: curate split
@@ -217,7 +222,9 @@ def split(
     """
     from curate.split import split as run
 
-    display.finished(run(manifest, output, ref=ref, test=test, seed=seed))
+    done = run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed)
+    display.split(done)
+    display.finished(done)
 
 
 @app.command()

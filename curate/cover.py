@@ -9,7 +9,9 @@ Ints = npt.NDArray[np.int64]
 
 
 class StuckError(Exception):
-    """No admissible cluster is left that task number `task` could use; `missing` is what it still needs."""
+    """No admissible cluster is left that task number `task` could use; `missing` is what it still needs of `split`."""
+
+    split = "ref"
 
     def __init__(self, task: int, missing: int) -> None:
         super().__init__(f"task {task} lacks {missing}")
@@ -24,16 +26,23 @@ def cover(
     *,
     spare_T: Ints,
     rng: np.random.Generator | None = None,
+    beside_C: Ints | None = None,
     strict: bool = True,
 ) -> list[int]:
     """Clusters c out of `free_C` whose summed `amount_CxT[c]` reaches `need_T`, few of them, in the order drawn.
 
     Each step takes the cluster that gives most of what is still needed, then the one that gives least beside it, then
-    the first in `order_C` (a rank). Every task keeps `spare_T` free clusters. `rng` disturbs the gains, for another
-    try. When nothing helps any more: raises StuckError, or returns what there is if not `strict`.
+    the first in `order_C` (a rank). `beside_C`: what a cluster has beyond its amounts; a gain g with b beside it counts
+    as g * g / (g + b). Every task keeps `spare_T` free clusters. `rng` disturbs the gains, for another try. When
+    nothing helps any more: raises StuckError, or returns what there is if not `strict`.
     """
+    if not need_T.any():
+        return []
     rows = np.flatnonzero(free_C & amount_CxT.any(axis=1))
-    kinds_SxT, kind = np.unique(amount_CxT[rows], axis=0, return_inverse=True)  # clusters alike are one kind
+    beside_C = np.zeros(len(amount_CxT), np.int64) if beside_C is None else beside_C
+    alike = np.concatenate([amount_CxT[rows], beside_C[rows, None]], axis=1)
+    alike, kind = np.unique(alike, axis=0, return_inverse=True)  # clusters alike are one kind
+    kinds_SxT, beside_S = alike[:, :-1], alike[:, -1]
     ranked = rows[np.argsort(order_C[rows])]
     kind_of = dict(zip(rows.tolist(), np.ravel(kind).tolist(), strict=True))
     queues: list[list[int]] = [[] for _ in kinds_SxT]
@@ -53,7 +62,11 @@ def cover(
                 break
             task = int(np.argmin(np.where(need_T > 0, left_T, np.iinfo(np.int64).max)))
             raise StuckError(task, int(need_T[task]))
-        appeal = gain_S[able] * (1.0 if rng is None else rng.uniform(0.1, 1.0, len(able)))
+        appeal = (
+            gain_S[able] ** 2
+            / (gain_S[able] + beside_S[able])
+            * (1.0 if rng is None else rng.uniform(0.1, 1.0, len(able)))
+        )
         best = able[np.lexsort((head_S[able], total_S[able] - gain_S[able], -appeal))[0]]
         chosen.append(queues[best].pop())
         size_S[best] -= 1

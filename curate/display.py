@@ -89,6 +89,28 @@ def finished(done: Manifest) -> None:
     shown.print(done.path, highlight=False, markup=False, soft_wrap=True)
 
 
+def split(done: Manifest) -> None:
+    """Pairs and groups of every task in D_ref, test and train, and the pairs that are in none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = ("ref", "test", "train", None)
+    pairs: Counter[tuple[str, str | None]] = Counter()
+    groups: dict[tuple[str, str | None], set[str | None]] = {}
+    for part in done.parts(["task", "status", "split", "lq_path", "group"]):
+        for row in part.to_pylist():
+            if row["status"] == "kept" and row["lq_path"]:
+                pairs[row["task"], row["split"]] += 1
+                groups.setdefault((row["task"], row["split"]), set()).add(row["group"])
+    table = Table("task", box=None, pad_edge=False, title="pairs (groups)", title_justify="left")
+    for title in ("D_ref", "test", "train", "in no split"):
+        table.add_column(title, justify="right")
+    for task in sorted({task for task, _ in pairs}):
+        cells = [f"{pairs[task, name]} ({len(groups.get((task, name), ()))})" for name in names]
+        table.add_row(task, *cells[:3], str(pairs[task, None]))
+    Console(highlight=False, markup=False).print(table)
+
+
 def clauses(rows: list[dict[str, Any]]) -> None:
     """What each clause of a policy removes, alone and together, per task; and what is kept."""
     from rich.console import Console

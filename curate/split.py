@@ -11,21 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curate import engine
 from curate.clusters import NEAR, Disjoint, join_equal, join_near, near_pairs
-from curate.cover import Ints, StuckError, cover
+from curate.cover import Ints
+from curate.draw import Bools, Clusters, draw
 from manifests import schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
 SPLITS = ("train", "ref", "test")
-ATTEMPTS = 32  # orders in which D_ref and test are drawn before it counts as impossible
-
-Bools = npt.NDArray[np.bool_]
 
 log = logging.getLogger("curate.split")
 
@@ -38,14 +35,18 @@ def split(
     test: float = 0.1,
     seed: int = 0,
     phash_distance: int = NEAR,
+    prescribed: bool = True,
 ) -> Manifest:
     """Set `split` of the kept rows to ref, test or train. Other rows pass through untouched.
 
-    ref: pairs per task in D_ref, exactly. They come from as few groups as possible; the other rows of those groups are
-        in no split (null), and their number is logged.
-    test: below 1 the share of each task's groups, at least one; from 1 on the least number of pairs per task; 0 for no
-        test split. Pairs whose dataset prescribes `test` stay there, and their tasks get no more.
+    ref: pairs per task in D_ref, exactly. They come from 5 groups where train keeps half of the task's groups, else
+        from fewer (see `draw`); the other rows of those groups are in no split (null), and their number is logged.
+    test: below 1 the share of each task's groups, but 5 groups where train keeps half of them; from 1 on the least
+        number of pairs per task, spread in the same way; 0 for no test split.
     seed: which groups are drawn. The result does not depend on the order of the rows.
+    prescribed: heed the splits that the datasets prescribe. Pairs of `test` stay there, and their tasks get no more;
+        pairs of `train` never become test, and are in no split where they share a group with prescribed test pairs.
+        False draws all of them anew.
     phash_distance: rows of one group, of equal content (GT or LQ), or with perceptual hashes of their GTs at most this
         many bits of 64 apart move together, whatever their tasks.
 
@@ -58,11 +59,10 @@ def split(
     source = read(manifest)
     engine.require_rows(source)
     table = source.table()
-    splits = assign(table, ref=ref, test=test, seed=seed, phash_distance=phash_distance)
+    splits = assign(table, ref=ref, test=test, seed=seed, phash_distance=phash_distance, prescribed=prescribed)
     table = schema.set_column(table, "split", splits, pa.string())
     check(table, ref, phash_distance)
-    _announce(table, splits)
-    params = {"ref": ref, "test": test, "seed": seed, "phash_distance": phash_distance}
+    params = {"ref": ref, "test": test, "seed": seed, "phash_distance": phash_distance, "prescribed": prescribed}
     stage = stage_entry("split", VERSION, params, [source])
     return write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
 
@@ -84,6 +84,7 @@ class _Kept:
     ids: list[str]
     tasks: list[str | None]  # None for GT-only rows
     pinned: list[bool]  # prescribed test
+    trained: list[bool]  # prescribed train
     gt: list[str | None]
     cluster: list[int]
 
@@ -94,27 +95,42 @@ class _Kept:
 
 
 def assign(
-    table: pa.Table, *, ref: int = 10, test: float = 0.1, seed: int = 0, phash_distance: int = NEAR
+    table: pa.Table,
+    *,
+    ref: int = 10,
+    test: float = 0.1,
+    seed: int = 0,
+    phash_distance: int = NEAR,
+    prescribed: bool = True,
 ) -> list[str | None]:
     """The split of every row of `table`, in its order; see `split`."""
-    kept = _kept(table, phash_distance)
+    kept = _kept(table, phash_distance, prescribed)
     if not kept.names:
         raise UserError("no kept row has an LQ: run 'curate degrade', or ingest pairs with --lq")
     pairs_CxT = _pairs_per_cluster(kept)
     pinned_C = _pinned_clusters(kept, pairs_CxT)
-    _require_groups(kept, pairs_CxT, pinned_C, ref, test)
-    order_C = _order(kept, len(pairs_CxT), seed)
-    refs, tests = _draw(kept, pairs_CxT, pinned_C, order_C, ref, test)
+    testable_C = np.ones(len(pairs_CxT), np.bool_)
+    testable_C[[c for c, train in zip(kept.cluster, kept.trained, strict=True) if train]] = False
+    clusters = Clusters(kept.names, pairs_CxT, _order(kept, len(pairs_CxT), seed), pinned_C, testable_C)
+    _require_groups(clusters, ref, test)
+    refs, tests = draw(clusters, ref, test)
     place = dict.fromkeys(refs, "ref") | dict.fromkeys([*tests, *np.flatnonzero(pinned_C).tolist()], "test")
     out: list[str | None] = table.column("split").to_pylist()
+    unused = set(_surplus(kept, set(refs), ref, seed))
+    leaking = {
+        row for row, c, train in zip(kept.rows, kept.cluster, kept.trained, strict=True) if train and pinned_C[c]
+    }
     for row, cluster in zip(kept.rows, kept.cluster, strict=True):
-        out[row] = place.get(cluster, "train")
-    for row in _surplus(kept, set(refs), ref, seed):
-        out[row] = None
+        out[row] = None if row in unused or row in leaking else place.get(cluster, "train")
+    if leaking:
+        log.warning("%d rows prescribed train share a group with prescribed test rows: in no split", len(leaking))
+    if pairs := sum(k in unused for k, task in zip(kept.rows, kept.tasks, strict=True) if task is not None):
+        share = pairs / sum(task is not None for task in kept.tasks)
+        log.warning("%d pairs (%.1f %%) are in no split: the surplus of the groups of D_ref", pairs, 100 * share)
     return out
 
 
-def _kept(table: pa.Table, distance: int) -> _Kept:
+def _kept(table: pa.Table, distance: int, prescribed: bool) -> _Kept:
     column = {name: table.column(name).to_pylist() for name in schema.CORE if name != "decisions"}
     rows = [i for i, status in enumerate(column["status"]) if status == "kept"]
 
@@ -125,9 +141,22 @@ def _kept(table: pa.Table, distance: int) -> _Kept:
     if nameless := [i for i, path, task in zip(rows, lq, tasks, strict=True) if path and not task]:
         raise UserError(f"row {nameless[0]}: a pair without a task; name it with 'curate ingest --task'")
     paired = [task if path else None for path, task in zip(lq, tasks, strict=True)]
-    kept = _Kept(rows, of("pair_id"), paired, _pinned(paired, of("split")), of("gt_sha256"), [])
+    splits = of("split") if prescribed else [None] * len(rows)
+    _check_names(splits)
+    trained = [name == "train" for name in splits]
+    kept = _Kept(rows, of("pair_id"), paired, _pinned(paired, splits), trained, of("gt_sha256"), [])
     kept.cluster.extend(_clusters(of("group"), kept.gt, of("lq.sha256"), of("phash"), distance))
     return kept
+
+
+def _check_names(splits: Sequence[str | None]) -> None:
+    unknown = Counter(name for name in splits if name is not None and name not in SPLITS)
+    if unknown:
+        name, count = unknown.most_common(1)[0]
+        raise UserError(
+            f"split {name!r} ({count} kept rows) is not known; a dataset may prescribe {' or '.join(SPLITS)}: ingest "
+            "it again with one of them, or draw all splits anew with --ignore-prescribed"
+        )
 
 
 def _pinned(tasks: Sequence[str | None], splits: Sequence[str | None]) -> list[bool]:
@@ -179,16 +208,22 @@ def _pairs_per_cluster(kept: _Kept) -> Ints:
     return pairs_CxT
 
 
-def _require_groups(kept: _Kept, pairs_CxT: Ints, pinned_C: Bools, ref: int, test: float) -> None:
+def _require_groups(clusters: Clusters, ref: int, test: float) -> None:
     """What any solution needs, checked first, so that the message names the plain cause."""
-    for t, task in enumerate(kept.names):
-        free = pairs_CxT[~pinned_C, t]
+    for t, task in enumerate(clusters.tasks):
+        free = clusters.pairs_CxT[~clusters.pinned_C, t]
         groups, pairs = int(np.count_nonzero(free)), int(free.sum())
-        tested = test > 0 and not pairs_CxT[pinned_C, t].any()
+        tested = test > 0 and bool(clusters.untested()[t])
         need = 3 if tested else 2
+        if test > 0 and not tested and not clusters.pairs_CxT[clusters.pinned_C, t].any():
+            log.warning(
+                "%s: its dataset prescribes train for every group, so it gets no test pairs: ingest its test set as "
+                "well, or draw all splits anew with --ignore-prescribed",
+                task,
+            )
         if groups < need:
             parts = "D_ref, test and train" if tested else "D_ref and train"
-            beside = " beside the prescribed test" if pinned_C.any() else ""
+            beside = " beside the prescribed test" if clusters.pinned_C.any() else ""
             raise UserError(
                 f"task {task!r}: has {groups} group(s) of photographs ({pairs} pairs){beside} where {parts} need one "
                 "each: add photographs, or leave the task out"
@@ -210,55 +245,27 @@ def _order(kept: _Kept, clusters: int, seed: int) -> Ints:
     return rank_C
 
 
-def _draw(
-    kept: _Kept, pairs_CxT: Ints, pinned_C: Bools, order_C: Ints, ref: int, test: float
-) -> tuple[list[int], list[int]]:
-    """Clusters of D_ref and of test. Greedy, few clusters; when stuck, again in another order, up to ATTEMPTS times."""
-    has_CxT = (pairs_CxT > 0).astype(np.int64)
-    # 1 for tasks that test groups are to be drawn for
-    untested_T: Ints = np.where(has_CxT[pinned_C].any(axis=0), 0, int(test > 0)).astype(np.int64)
-    amount_CxT, least = (pairs_CxT, int(test)) if test >= 1 else (has_CxT, 1)
-    share_T: Ints = np.rint(0 if test >= 1 else test * has_CxT.sum(axis=0)).astype(np.int64) * untested_T
-    one_T: Ints = np.ones_like(untested_T)
-    problem = None
-    for attempt in range(ATTEMPTS):
-        rng = np.random.default_rng(attempt) if attempt else None
-        free_C, what = ~pinned_C, f"D_ref needs {ref} pairs"
-        try:
-            refs = cover(pairs_CxT, ref * one_T, free_C, order_C, spare_T=one_T + untested_T, rng=rng)
-            free_C[refs] = False
-            what = f"the test split needs {least} {'pairs' if test >= 1 else 'group'}"
-            tests = cover(amount_CxT, least * untested_T, free_C, order_C, spare_T=one_T, rng=rng)
-            free_C[tests] = False
-            more_T: Ints = np.maximum(share_T - amount_CxT[tests].sum(axis=0), 0)
-            return refs, tests + cover(amount_CxT, more_T, free_C, order_C, spare_T=one_T, strict=False)
-        except StuckError as stuck:
-            problem = problem or _stuck(kept.names[stuck.task], what, stuck, pairs_CxT[~pinned_C, stuck.task])
-    raise UserError(problem or "no split was found")
-
-
-def _stuck(task: str, what: str, stuck: StuckError, pairs_C: Ints) -> str:
-    return (
-        f"task {task!r}: {what}, {stuck.missing} could not be found among its {np.count_nonzero(pairs_C)} groups "
-        f"({pairs_C.sum()} pairs) without taking the last ones that other splits need: add photographs, cut more "
-        "crops, or lower --ref or --test"
-    )
-
-
 def _surplus(kept: _Kept, refs: set[int], ref: int, seed: int) -> list[int]:
-    """Rows of the reference clusters that are not among the `ref` of their task. Distinct GTs and groups come first."""
+    """Rows of the reference clusters that are not among the `ref` of their task.
+
+    The clusters take turns, so that each gives about as many pairs as the others; within a cluster distinct GTs come
+    first.
+    """
     by_task: dict[str | None, list[int]] = {}
     for k in sorted((k for k, c in enumerate(kept.cluster) if c in refs), key=lambda k: _hash(seed, kept.ids[k])):
         by_task.setdefault(kept.tasks[k], []).append(k)
     surplus = by_task.pop(None, [])
     for members in by_task.values():
-        same_gt: Counter[str | None] = Counter()
-        same_cluster: Counter[int] = Counter()
-        turn: dict[int, tuple[int, int]] = {}
+        same_gt: Counter[tuple[int, str | None]] = Counter()
+        copy: dict[int, int] = {}  # how often the row's GT has come before in its cluster
         for k in members:
-            turn[k] = (same_gt[kept.gt[k]], same_cluster[kept.cluster[k]])
-            same_gt[kept.gt[k]] += 1
-            same_cluster[kept.cluster[k]] += 1
+            copy[k] = same_gt[kept.cluster[k], kept.gt[k]]
+            same_gt[kept.cluster[k], kept.gt[k]] += 1
+        turns: Counter[int] = Counter()
+        turn: dict[int, int] = {}
+        for k in sorted(members, key=copy.__getitem__):
+            turn[k] = turns[kept.cluster[k]]
+            turns[kept.cluster[k]] += 1
         surplus += sorted(members, key=turn.__getitem__)[ref:]
     return [kept.rows[k] for k in surplus]
 
@@ -294,12 +301,6 @@ def _check_apart(what: str, keys: Sequence[tuple[str | None, str]]) -> Mapping[s
         if key is not None and owner.setdefault(key, name) != name:
             raise UserError(f"{what} {key} is in two splits: {owner[key]} and {name}")
     return owner
-
-
-def _announce(table: pa.Table, splits: Sequence[str | None]) -> None:
-    kept = [s for s, status in zip(splits, table.column("status").to_pylist(), strict=True) if status == "kept"]
-    if unused := kept.count(None):
-        log.warning("%d rows are in no split: the surplus of the reference groups", unused)
 
 
 def _hash(seed: int, text: str) -> str:
