@@ -49,6 +49,9 @@ def ingest(
     max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
     append: Annotated[str | None, typer.Option(metavar="MANIFEST", help="Its rows, and what is new.")] = None,
     reuse: Reuse = None,
+    crop_to_scale: Annotated[
+        bool, typer.Option("--crop-to-scale", help="Use GTs that are no multiple of the scale, cropped on reading.")
+    ] = False,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
@@ -63,6 +66,7 @@ def ingest(
     Example: curate ingest data/SOTS --layout SOTS
     Example: curate ingest data/unknown --layout auto --dry-run
     Example: curate ingest data/mine --lq 'hazy/{id}_*.jpg' --gt 'clear/{id}.png' --task dehaze -o mine
+    Example: curate ingest data/Urban100 --lq 'LRx4/{id}x4.png' --gt 'HR/{id}.png' --task sr --crop-to-scale
     Example: curate ingest photos --gt '{id}.png' --task clean --dataset mine --score signals --identify
     """
     from curate import ingest as stage
@@ -98,6 +102,7 @@ def ingest(
         max_pixels=max_pixels or MAX_PIXELS,
         append=append,
         reuse=reuse or (),
+        crop_to_scale=crop_to_scale,
         workers=workers,
         max_errors=max_errors,
         dask_address=dask_address,

@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, identify, layouts, scorers
+from curate import engine, identify, layouts, scales, scorers
 from curate import reuse as reuse_
 from curate.clusters import assign_groups, join_groups
 from curate.listing import list_folder
 from curate.sources import Source, from_patterns, sources_of
-from manifests import files, images, schema
+from manifests import crops, files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
 
@@ -33,6 +33,7 @@ class Options:
     identify: bool
     max_pixels: int
     reuse: tuple[str, ...] = ()
+    crop_to_scale: bool = False
 
 
 def ingest(
@@ -53,6 +54,7 @@ def ingest(
     max_pixels: int = images.MAX_PIXELS,
     append: str | None = None,
     reuse: Sequence[str] = (),
+    crop_to_scale: bool = False,
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
@@ -65,6 +67,8 @@ def ingest(
     `score` and `identify` measure the GT from the same decode as everything else (the fused form).
     `append` names a manifest whose rows come first; only pairs that it does not list are looked at. `reuse` names
     manifests from which facts and scores are taken for files of the same content, which are then not decoded.
+    `crop_to_scale` keeps pairs whose GT is no multiple of the scale: whatever reads them crops GT (and LQ, where its
+    size was rounded up) at the right and bottom, as `manifests.crops` says.
     An unreadable or mismatched pair becomes an `error` row with the reason. Raises UserError for a missing folder, a
     pattern that matches nothing, an unknown layout or metric, an existing output, more failed rows than `max_errors`.
     """
@@ -82,8 +86,9 @@ def ingest(
         sources = [source for source in sources if _pair_id(source, name) not in listed]
     request = scorers.Request(tuple(scorers.expand(["signals"] * identify + list(score))))
     scorers.load(request)
-    options = Options(folder, name, request, identify, max_pixels, tuple(reuse))
+    options = Options(folder, name, request, identify, max_pixels, tuple(reuse), crop_to_scale)
     params = {"dataset": name, "layout": asdict(chosen), "metrics": request.fingerprints(), "identify": identify}
+    params |= {"crop_to_scale": True} if crop_to_scale else {}
     work, units = engine.work_folder(output), list(_units(sources))
     tables = engine.run_units(
         work,
@@ -96,6 +101,7 @@ def ingest(
         sizes=[len(unit) for unit in units],
     )
     table = pa.concat_tables([_table([], options), *tables], promote_options="default")
+    scales.announce(table)
     stage = stage_entry("ingest", VERSION, params, [base] if base else [])
     if base:
         parts = _appended(base, table)
@@ -156,7 +162,9 @@ def _broken(unit: Sequence[Source], reason: str, *, options: Options) -> pa.Tabl
 def _table(rows: Sequence[dict[str, Any]], options: Options) -> pa.Table:
     extra = [*options.request.columns, *(identify.COLUMNS if options.identify else [])]
     names = [*(n for n in schema.CORE if n != "status"), *extra]
-    return pa.table({n: pa.array([r.get(n) for r in rows], schema.CORE.get(n, pa.float64())) for n in names})
+    kinds = {**dict.fromkeys(names, pa.float64()), **{n: schema.CORE[n] for n in names if n in schema.CORE}}
+    kinds |= crops.KINDS if options.crop_to_scale else {}
+    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 
 
 Look = Callable[[str, bool], dict[str, Any]]
@@ -229,10 +237,14 @@ def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
         if "problem" in facts:
             rule, text = facts["problem"]
             decisions.append(schema.decision("ingest", rule, "error", _printable(text) or ""))
-    scale = _scale(gt, lq)
-    if scale is None and gt and not decisions:
-        sizes = f"GT {gt['width']}x{gt['height']}, LQ {lq['width']}x{lq['height']}"
-        decisions.append(schema.decision("ingest", "size", "error", f"no whole scale explains the sizes: {sizes}"))
+    scale = scales.of(gt, lq)
+    cropped: dict[str, Any] = {}
+    if scale is None and gt and lq and not decisions:
+        found = crops.to_scale((gt["width"], gt["height"]), (lq["width"], lq["height"]))
+        if found and options.crop_to_scale:
+            scale, cropped = found.scale, scales.cropped(found, gt, lq)
+        else:
+            decisions.append(schema.decision("ingest", "size", "error", scales.misfit(gt, lq, found)))
     return {
         "pair_id": _pair_id(source, options.dataset),
         "group": None if source.group is None else f"{options.dataset}/{_printable(source.group)}",
@@ -250,20 +262,8 @@ def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
         "license": source.license,
         "decisions": decisions,
         **gt.get("scores", {}),
+        **cropped,
     }
-
-
-def _scale(gt: dict[str, Any], lq: dict[str, Any]) -> int | None:
-    """The whole number s with GT = s x LQ in both directions (1 for a GT alone), or None."""
-    if "width" not in gt:
-        return None
-    if not lq:
-        return 1
-    if "width" not in lq:
-        return None
-    scale = int(gt["width"] // lq["width"])
-    fits = scale >= 1 and (gt["width"], gt["height"]) == (scale * lq["width"], scale * lq["height"])
-    return scale if fits else None
 
 
 def _printable(path: str | None) -> str | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curate import engine, ingest, progress, scorers
 from curate.sources import Source
-from manifests import schema
+from manifests import crops, schema
 from manifests.errors import UserError
 from manifests.images import MAX_PIXELS
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
@@ -60,11 +60,14 @@ def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, 
     if row.get("shard"):
         return row | {"decisions": others}
     root = source.roots[row["dataset"]]
-    options = ingest.Options(root, row["dataset"], scorers.Request(()), False, max_pixels)
+    options = ingest.Options(
+        root, row["dataset"], scorers.Request(()), False, max_pixels, crop_to_scale=crops.COLUMNS[0] in row
+    )
     given = (row["lq_path"], row["gt_path"], row["task"], row["subtask"] or "", row["split"], row["group"])
     unit = [Source(*given, row["license"])]
     fresh = ingest.rows(unit, options=options).to_pylist()[0]
-    facts = {name: fresh[name] for name in fresh if name in schema.CORE and name not in ("group", "status")}
+    own = {*schema.CORE, *crops.COLUMNS}
+    facts = {name: fresh[name] for name in fresh if name in own and name not in ("group", "status")}
     changed = tuple(start for sha, starts in SAID.items() if fresh[sha] != row[sha] for start in starts)
     lost = {name: None for name in row if name not in schema.CORE and name.startswith(changed)}
     return row | facts | lost | {"decisions": [*others, *fresh["decisions"]]}

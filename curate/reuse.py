@@ -13,6 +13,7 @@ from manifests import metrics
 from manifests.table import Manifest, read
 
 FACTS = ("width", "height", "mode", "phash")
+BEYOND = {"crop_right": "width", "crop_bottom": "height"}
 
 
 def recorded(source: Manifest) -> dict[str, str]:
@@ -58,9 +59,13 @@ def known(manifests: tuple[str, ...], request: scorers.Request) -> dict[str, dic
     for source in map(read, manifests):
         for prefix, sha in (("", "gt_sha256"), ("lq.", "lq.sha256")):
             names = [sha, *(prefix + name for name in FACTS)]
-            for part in source.parts(names):
+            more = [prefix + name for name in BEYOND if prefix + name in source.column_names]
+            for part in source.parts([*names, *more]):
                 for row in part.filter(pc.is_valid(part.column(names[1]))).to_pylist():
-                    found.setdefault(row[sha], {name: row[prefix + name] for name in FACTS})
+                    facts = {name: row[prefix + name] for name in FACTS}
+                    for name in more:  # of the file, not of what is left of it
+                        facts[BEYOND[name.removeprefix(prefix)]] += row[name] or 0
+                    found.setdefault(row[sha], facts)
     for sha, values in scores(manifests, request).items():
         if sha in found and len(values) == len(request.columns):
             found[sha]["scores"] = values

@@ -20,7 +20,7 @@ import pyarrow as pa
 from PIL import Image as PILImage
 
 from curate import engine, tiles
-from manifests import files, images, schema
+from manifests import crops, files, images, schema
 from manifests.ahead import ahead
 from manifests.errors import UserError
 from manifests.table import SHARDS, Manifest, Member, read, refuse_existing, stage_entry, write
@@ -165,7 +165,8 @@ def _pixel_bytes(row: Mapping[str, Any]) -> int:
 
 def _sample(source: Manifest, row: Mapping[str, Any], cut: tuple[tiles.Tile, ...]) -> Sample:
     lq, gt = source.place(row, "lq"), source.place(row, "gt")
-    facts = {name: value for name, value in row.items() if name not in NOT_FACTS and _can_be_said(value)}
+    without = {*NOT_FACTS, *crops.COLUMNS} if row.get("shard") else NOT_FACTS  # in a tar it is cropped already
+    facts = {name: value for name, value in row.items() if name not in without and _can_be_said(value)}
     return Sample(row["pair_id"], lq, gt, row["lq.sha256"], row["gt_sha256"], facts, cut)
 
 
@@ -242,6 +243,11 @@ def _load(sample: Sample) -> list[Loaded] | str:
         except (OSError, images.ImageError) as error:
             reason = getattr(error, "strerror", None) or error
             return f"{sample.facts[f'{side}_path']}: {reason}"
+    if crops.is_cropped(sample.facts):
+        try:
+            found = {side: _cropped(one, sample, side) for side, one in found.items()}
+        except images.ImageError as error:
+            return f"{sample.facts['gt_path']}: {error}"
     if not sample.tiles:
         return [found]
     try:
@@ -249,6 +255,13 @@ def _load(sample: Sample) -> list[Loaded] | str:
     except images.ImageError as error:
         return f"{sample.facts['gt_path']}: {error}"
     return [{"lq": ("png", lq), "gt": ("png", gt)} for lq, gt in cut]
+
+
+def _cropped(image: tuple[str, bytes], sample: Sample, side: str) -> tuple[str, bytes]:
+    """An image cropped as its row says, as PNG; itself where that takes nothing from it. Raises ImageError."""
+    pixels = images.decode(image[1]).pixels
+    part = crops.apply(pixels, sample.facts, side)
+    return image if part.shape == pixels.shape else ("png", images.encode_png(part))
 
 
 def _places(
@@ -273,6 +286,7 @@ def _place(tar: IO[bytes], start: int, key: str, loaded: Loaded, facts: Mapping[
     for side, (extension, data) in loaded.items():
         places |= {f"{side}_offset": end + BLOCK, f"{side}_size": len(data)}
         end += _append(tar, f"{key}.{side}.{extension}", data)
+    facts = {name: value for name, value in facts.items() if name not in crops.COLUMNS}
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str).encode()
     end += _append(tar, f"{key}.json", text)
     return {"shard": path, "sample_offset": start, "sample_size": end - start, **places}

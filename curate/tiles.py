@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from manifests import images, schema
+from manifests import crops, images, schema
 from manifests.errors import UserError
 
 FACTS = ("pair_id", "width", "height", "lq.width", "lq.height", "gt_sha256", "lq.sha256", "tile_top", "tile_left")
@@ -66,6 +66,10 @@ def enter(table: pa.Table, of: Sequence[Mapping[str, Any] | None]) -> pa.Table:
         table = schema.set_column(
             table, name, [a if b is None else b[name] for a, b in zip(old, of, strict=True)], kind
         )
+    for name in crops.COLUMNS:  # of the whole pair's files
+        if name in table.column_names:
+            old = table.column(name).to_pylist()
+            table = schema.set_column(table, name, [None if b else a for a, b in zip(old, of, strict=True)], pa.int32())
     return table
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.thumbnails import jpeg
-from manifests import files, images
+from manifests import crops, files, images
 from manifests.errors import UserError
 from manifests.table import Manifest, read
 
@@ -19,6 +19,8 @@ SCORES = ("iqa.", "degradation.", "daclip.")
 THUMBNAIL = 156  # pixels of the longer side
 SHOWN = ("caption", "judge.distortion", "judge.quality", "instruction")
 PLAIN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # what a browser shows as it is
+
+SIZES = ("width", "height", "lq.width", "lq.height")
 
 Ints = npt.NDArray[np.int32]
 
@@ -58,7 +60,11 @@ class Rows:
             "scale",
         ]
         self._places = self.manifest.place_columns("lq", "gt")
-        table = self.manifest.table([*dict.fromkeys([*columns, *self.scores, *self.texts, *self._places])])
+        cropped = [name for name in crops.COLUMNS if name in names]
+        self._sizes = [*SIZES, *cropped, *({"shard"} & set(names))] if cropped else []
+        table = self.manifest.table(
+            [*dict.fromkeys([*columns, *self.scores, *self.texts, *self._places, *self._sizes])]
+        )
         self.table = table.filter(pc.is_valid(table.column("gt_path"))).combine_chunks()
         if not len(self.table):
             raise UserError(f"{manifest}: has no row with a GT to look at")
@@ -132,6 +138,10 @@ class Rows:
         if data is None:
             return None
         decoded = images.decode(data)
+        one = {name: self.table.column(name)[row].as_py() for name in self._sizes}
+        if crops.is_cropped(one):
+            cropped = crops.apply(decoded.pixels, one, side)
+            return images.encode_png(images.to_8_bit(cropped)), "image/png"
         if decoded.converted or decoded.format not in PLAIN or decoded.pixels.dtype != np.uint8:
             return images.encode_png(images.to_8_bit(decoded.pixels)), "image/png"
         return data, PLAIN[decoded.format]

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests import files
+from manifests import crops, files
 from manifests import table as tables
 from manifests.errors import UserError
 from trainer.stream.cache import Cache
@@ -133,7 +133,8 @@ def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str |
     """Add the pairs that count, part by part. Raises UserError when there are none, with what to do about it."""
     sharded = "shard" in manifest.column_names
     kept, seen, found, alone, begun = 0, set[str | None](), 0, 0, columns.count
-    for part in manifest.parts([*COLUMNS, *(["shard", *PLACES] if sharded else [])]):
+    cropped = [name for name in crops.COLUMNS if name in manifest.column_names and not sharded]
+    for part in manifest.parts([*COLUMNS, *cropped, *(["shard", *PLACES] if sharded else [])]):
         part = _where(part, "status", "kept")
         kept += len(part)
         if split is not None:
@@ -148,7 +149,7 @@ def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str |
             )
         for name in () if sharded else ("shard", *PLACES):
             paired = paired.append_column(name, pa.nulls(len(paired), pa.string() if name == "shard" else pa.int64()))
-        columns.add(paired, source)
+        columns.add(_with_crops(paired, cropped), source)
     if not kept:
         raise UserError(f"{manifest.path}: has no kept rows, so nothing to train on; see 'curate report'")
     if split is not None and seen <= {None}:
@@ -160,6 +161,14 @@ def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str |
         raise UserError(f"{manifest.path}: its rows are GT images without LQ; run 'curate degrade' to make pairs")
     if alone:
         log.warning("%s: %d GT images without LQ are left out; 'curate degrade' makes pairs", manifest.path, alone)
+
+
+def _with_crops(part: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The rows with a column `cropped`: 1 for a pair whose files are larger than the pair, else 0."""
+    flags = np.zeros(len(part), np.int8)
+    for name in names:
+        flags |= pc.greater(pc.fill_null(part.column(name), 0), 0).to_numpy().astype(np.int8)
+    return part.drop_columns(list(names)).append_column("cropped", pa.array(flags))
 
 
 def _where(part: pa.Table, name: str, value: str) -> pa.Table:

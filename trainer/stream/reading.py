@@ -24,7 +24,11 @@ Pixels = npt.NDArray[Any]
 
 
 class Row(NamedTuple):
-    """One pair of the index. width, height: of the GT, pixels. scale: GT size / LQ size. shard: None for files."""
+    """One pair of the index. width, height: of the GT, pixels. scale: GT size / LQ size. shard: None for files.
+
+    cropped: the files are larger than that by less than `scale` pixels of the GT, and a pixel of the LQ, at the right
+    and the bottom; what is beyond does not belong to the pair.
+    """
 
     pair_id: str
     task: str
@@ -37,6 +41,7 @@ class Row(NamedTuple):
     shard: str | None
     lq: Member
     gt: Member
+    cropped: bool = False
 
 
 class Pair(NamedTuple):
@@ -118,6 +123,10 @@ def _decode(data: bytes, row: Row, side: str, rows: int) -> Pixels:
         pixels, (height, width) = images.decode_rows(data, min(rows, expected[0]))
     except images.ImageError as error:
         raise _fault(row, side, f"cannot be decoded: {error}") from None
+    if row.cropped:
+        beyond = 1 if side == "LQ" else row.scale - 1
+        if all(0 <= had - used <= beyond for had, used in zip((height, width), expected, strict=True)):
+            return pixels[: expected[0], : expected[1]]
     if (height * scale, width * scale) != (row.height, row.width):
         raise _fault(row, side, f"is {width}x{height} where the manifest says {expected[1]}x{expected[0]}")
     return pixels

@@ -21,11 +21,11 @@ from trainer.stream.reading import Row
 NAMED = ("task", "subtask", "dataset", "shard")  # columns of few values
 NUMBERS = {  # a null is -1
     "scale": np.int32, "width": np.int32, "height": np.int32,
-    "lq_offset": np.int64, "lq_size": np.int64, "gt_offset": np.int64, "gt_size": np.int64,
+    "lq_offset": np.int64, "lq_size": np.int64, "gt_offset": np.int64, "gt_size": np.int64, "cropped": np.int8,
 }  # fmt: skip
 SIZES = ("width", "height", "scale")
 HASHED = ("pair_id", "task", "shard", "gt_sha256", "lq.sha256")
-KINDS = {np.int32: pa.int32(), np.int64: pa.int64()}
+KINDS = {np.int8: pa.int8(), np.int32: pa.int32(), np.int64: pa.int64()}
 
 Ids = Any  # npt.NDArray[np.uint8] or pa.Array: (n, 16), or as text where an id is not 32 hex digits
 Array = npt.NDArray[Any]
@@ -155,7 +155,7 @@ class Rows(Sequence[Row]):
         task, subtask, dataset, shard = (
             self._columns.names[name][code] for name, code in zip(NAMED, codes, strict=False)
         )
-        source, scale, width, height, lq_at, lq_size, gt_at, gt_size = codes[len(NAMED) :]
+        source, scale, width, height, lq_at, lq_size, gt_at, gt_size, cropped = codes[len(NAMED) :]
         if shard is None:
             manifest, paths = self._manifests[source], self._columns.path_of(index)
             lq, gt = (Member(manifest.locate(dataset, path)) for path in paths)
@@ -163,7 +163,7 @@ class Rows(Sequence[Row]):
             url = self._urls[source][codes[NAMED.index("shard")]]
             lq, gt = Member(url, lq_at, lq_size), Member(url, gt_at, gt_size)
         stratum, pair_id = shard if self._of_shard else task, self._columns.pair_id(index)
-        return Row(pair_id, task, subtask or "", dataset, stratum, scale, width, height, shard, lq, gt)
+        return Row(pair_id, task, subtask or "", dataset, stratum, scale, width, height, shard, lq, gt, bool(cropped))
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
