@@ -227,9 +227,7 @@ def split(
     """
     from curate.split import split as run
 
-    done = run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed)
-    display.split(done)
-    display.finished(done)
+    display.finished(run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def finished(done: Manifest, sources: Sequence[Manifest] = ()) -> None:
     for line in outcome.lines(done, sources):
         shown.print(printable(line), soft_wrap=True)
     if done.stages[-1]["stage"] == "split":
-        splits(outcome.splits(done))
+        split(done)
     else:
         tabulate(summary(done))
     for reason in reasons(done)[:SHOWN]:
@@ -107,15 +108,24 @@ def finished(done: Manifest, sources: Sequence[Manifest] = ()) -> None:
     shown.print(done.path, soft_wrap=True)
 
 
-def splits(rows: list[dict[str, Any]]) -> None:
-    """A table of kept pairs per task and split."""
+def split(done: Manifest) -> None:
+    """Pairs and groups of every task in D_ref, test and train, and the pairs that are in none."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "task" else "right")
-    for row in rows:
-        table.add_row(*(printable(str(value)) for value in row.values()))
+    names = ("ref", "test", "train", None)
+    pairs: Counter[tuple[str, str | None]] = Counter()
+    groups: dict[tuple[str, str | None], set[str | None]] = {}
+    for part in done.parts(["task", "status", "split", "lq_path", "group"]):
+        for row in part.to_pylist():
+            if row["status"] == "kept" and row["lq_path"]:
+                pairs[row["task"], row["split"]] += 1
+                groups.setdefault((row["task"], row["split"]), set()).add(row["group"])
+    table = Table("task", box=None, pad_edge=False, title="pairs (groups)", title_justify="left")
+    for title in ("D_ref", "test", "train", "in no split"):
+        table.add_column(title, justify="right")
+    for task in sorted({task for task, _ in pairs}):
+        cells = [f"{pairs[task, name]} ({len(groups.get((task, name), ()))})" for name in names]
+        table.add_row(printable(task), *cells[:3], str(pairs[task, None]))
     out().print(table)
 
 

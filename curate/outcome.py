@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from manifests.table import Manifest
@@ -27,22 +27,6 @@ def lines(done: Manifest, sources: Sequence[Manifest] = ()) -> list[str]:
         "degrade": _degrade, "filter": _filter, "score": _score, "identify": _identify,
     }  # fmt: skip
     return makers[stage](done) if stage in makers else []
-
-
-def splits(done: Manifest) -> list[dict[str, Any]]:
-    """Kept rows per task in each split, and those in none; a last row for all."""
-    tally: dict[str, Counter[str]] = {}
-    for part in done.parts(["task", "status", "split"]):
-        for row in part.group_by(["task", "status", "split"]).aggregate([([], "count_all")]).to_pylist():
-            if row["status"] == "kept":
-                name = row["split"] if row["split"] in SPLITS else "none"
-                tally.setdefault(row["task"] or "-", Counter())[name] += row["count_all"]
-    rows: list[dict[str, Any]] = [
-        {"task": task, **{name: tally[task][name] for name in (*SPLITS, "none")}} for task in sorted(tally)
-    ]
-    if len(rows) > 1:
-        rows.append({"task": "all", **{name: sum(row[name] for row in rows) for name in (*SPLITS, "none")}})
-    return rows
 
 
 def _split(done: Manifest) -> list[str]:

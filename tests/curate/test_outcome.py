@@ -45,9 +45,9 @@ def test_split_shard_degrade_and_merge_say_what_they_did(chain):
     assert made and int(made[1]) == int(made[2]) + int(made[3]) == 24
     out = run(chain, "split", "p", "-o", "s", "--ref", "2", "--test", "2")
     assert re.match(r"\d+ groups: \d+ in ref, \d+ in test, \d+ in train\n", out)
-    heads, *rows = [line.split() for line in out.splitlines()[1:5]]
-    assert heads == ["task", "ref", "test", "train", "none"]
-    tasks = {name: list(map(int, numbers)) for name, *numbers in rows}
+    heads, *rows = [line.split() for line in out.splitlines()[2:5]]
+    assert heads == ["task", "D_ref", "test", "train", "in", "no", "split"]
+    tasks = {name: [int(one) for one in cells if not one.startswith("(")] for name, *cells in rows}
     assert tasks["denoise"][0] == tasks["jpeg"][0] == 2 and sum(tasks["denoise"]) == 12
     out = run(chain, "shard", "s", "-o", "shards")
     assert re.match(r"6 tars, [\d.]+ [kM]B: ref 2 \(4 pairs, .*\), test 2 \(\d+ pairs, .*\), train 2 \(", out)
