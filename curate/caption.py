@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import caption_text, captioners, engine, pictures, vlm
+from curate import budget, caption_text, captioners, engine, pictures, vlm
+from curate.complete import complete, measurable
 from manifests import files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
@@ -62,12 +63,12 @@ def caption(
 ) -> Manifest:
     """Set `caption` and `caption_model` of the kept rows.
 
-    `signals` writes a sentence from measured columns (run `curate score` first); rows without those values keep a null
-    caption. `llava` asks the vision-language model of `task`, once for each distinct image, and adds `caption_prompt`
-    and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not English or
-    repeats itself is asked for once more with another seed, and is then an error. Captions that the same model made of
-    the same task stay as they are. Raises UserError for a captioner or model that is not there and for columns that are
-    missing.
+    `signals` writes a sentence from measured columns; GTs that lack them are measured first, rows without a GT keep a
+    null caption. `llava` asks the vision-language model of `task`, once for each distinct image, and adds
+    `caption_prompt` and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not
+    English or repeats itself is asked for once more with another seed, and is then an error. Captions that the same
+    model made of the same task stay as they are. Raises UserError for a captioner or model that is not there and for
+    columns that are missing.
     """
     output = output or engine.default_output(manifest, "caption")
     refuse_existing(output)
@@ -82,7 +83,7 @@ def caption(
     source = read(manifest)
     engine.require_rows(source)
     if captioner != LLAVA:
-        return _from_columns(source, output, captioner, all_rows)
+        return _from_columns(source, output, captioner, all_rows, max_errors)
     if task is None:
         raise UserError(
             "--captioner llava needs a model: --model FOLDER-OR-HUB-ID (such as llava-hf/llava-1.5-7b-hf), or "
@@ -92,23 +93,32 @@ def caption(
     return _from_model(source, output, task, pictures.SIDES[on], all_rows, max_errors)
 
 
-def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool) -> Manifest:
+def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool, max_errors: str | None) -> Manifest:
     maker = importlib.import_module(f"curate.captioners.{captioner}")
-    if missing := [name for name in maker.NEEDS if name not in source.column_names]:
-        raise UserError(f"{source.path}: has no column {missing[0]!r}; run 'curate score {source.path}' first")
-    table = source.table()
-    for name in ("caption", "caption_model"):
-        if name not in table.column_names:
-            table = schema.set_column(table, name, [None] * table.num_rows, pa.string())
-    texts, models = table.column("caption").to_pylist(), table.column("caption_model").to_pylist()
-    measured = table.select(maker.NEEDS).to_pylist()
-    for i, use in enumerate(engine.chosen(table, all_rows)):
+    if missing := [name for name in maker.NEEDS if name not in source.column_names and not measurable(name)]:
+        raise UserError(f"{source.path}: has no column {missing[0]!r}; run the stage that makes it first")
+    completed = complete(source, maker.NEEDS, output, all_rows=all_rows, max_errors=max_errors)
+    tables = budget.within(
+        (_described(part, maker, all_rows) for part in completed.parts()), source, "caption", max_errors
+    )
+    measured = completed.params if completed.scores and completed.scores.measured else {}
+    params = measured | {"captioner": captioner, "model": maker.MODEL}
+    stage = stage_entry("caption", VERSION, params, [source])
+    done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
+    engine.clean(engine.work_folder(output))
+    return done
+
+
+def _described(part: pa.Table, maker: Any, all_rows: bool) -> pa.Table:
+    """A part with a caption for every chosen row that has all that `maker` describes."""
+    part = schema.with_columns(part, {"caption": pa.string(), "caption_model": pa.string()})
+    texts, models = part.column("caption").to_pylist(), part.column("caption_model").to_pylist()
+    measured = part.select(maker.NEEDS).to_pylist()
+    for i, use in enumerate(engine.chosen(part, all_rows)):
         if use and None not in measured[i].values():
             texts[i], models[i] = maker.describe(measured[i]), maker.MODEL
-    table = schema.set_column(table, "caption", texts, pa.string())
-    table = schema.set_column(table, "caption_model", models, pa.string())
-    stage = stage_entry("caption", VERSION, {"captioner": captioner, "model": maker.MODEL}, [source])
-    return write(output, table, roots=source.roots, stages=[*source.stages, stage], expected_rows=table.num_rows)
+    part = schema.set_column(part, "caption", texts, pa.string())
+    return schema.set_column(part, "caption_model", models, pa.string())
 
 
 def _from_model(
@@ -129,7 +139,8 @@ def _from_model(
         source, output, targets, partial(_captions, task=task), task.settings, label="caption",
         said={"version": VERSION, **said}, columns={"caption": pa.string(), "seed": pa.int64()}, max_errors=max_errors,
     )  # fmt: skip
-    tables = (_entered(part, found, sides, model, task, all_rows) for part in source.parts())
+    tables: Iterator[pa.Table] = (_entered(part, found, sides, model, task, all_rows) for part in source.parts())
+    tables = budget.within(tables, source, "caption", max_errors)
     stage = stage_entry("caption", VERSION, said, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))

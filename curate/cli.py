@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from curate import cli_judges, display
+from curate import cli_judges, cli_look, display
 from curate.cli_options import DaskAddress, ManifestPath, MaxErrors, Output, Reuse, Workers
 from manifests import console
 
@@ -120,6 +120,7 @@ def layouts(
     Example: curate layouts
     Example: curate layouts --json
     """
+    from rich.console import Console
     from rich.table import Table
 
     from curate.layouts import table as known
@@ -135,7 +136,7 @@ def layouts(
         pairs = f"{row['pairs']:,}" if row["pairs"] else ""
         verified = "yes" if row["verified"] else ""
         shown.add_row(row["name"], ", ".join(row["tasks"]), ", ".join(row["splits"]), pairs, verified)
-    console.out().print(shown)
+    Console().print(shown)
 
 
 @app.command()
@@ -161,9 +162,8 @@ def merge(
     Example: curate merge sots rain100l mine -o all
     """
     from curate.merge import merge as run
-    from manifests.table import read
 
-    display.finished(run(manifests, output), [read(path) for path in manifests])
+    display.finished(run(manifests, output))
 
 
 @app.command()
@@ -204,6 +204,7 @@ def degrade(
 
 
 cli_judges.register(app)
+cli_look.register(app)
 
 
 @app.command()
@@ -227,7 +228,9 @@ def split(
     """
     from curate.split import split as run
 
-    display.finished(run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed))
+    done = run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed)
+    display.split(done)
+    display.finished(done)
 
 
 @app.command()

@@ -99,12 +99,15 @@ def filter(
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped; write nothing.")] = False,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Measure nothing: a row without the value is an error of the rule.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be dropped; write no manifest.")] = False,
 ) -> None:
-    """Drop pairs whose GT is not good enough; scores that are missing are measured first.
+    """Drop pairs whose GT is not good enough; scores that rows lack are measured first.
 
-    With no threshold the worst 5 % of each task's GTs are dropped. Nothing is deleted: rows carry the verdict and
-    its reason, and a looser filter run on the output revives them.
+    With no threshold the worst 5 % of each task's GTs are dropped. Rows without a GT are not judged. Nothing is
+    deleted: rows carry the verdict and its reason, and a looser filter run on the output revives them.
 
     \b
     Example: curate filter --iqa musiq
@@ -115,40 +118,35 @@ def filter(
     """
     from curate import filter as stage
 
-    measuring = ("weights", "device", "bf16", "workers", "max_errors", "dask_address")
     if policy is not None:
-        refuse(ctx, [*RULES, *measuring], "a policy reads the columns that are there; run 'curate score' first")
-    elif dry_run:
-        refuse(ctx, measuring, "--dry-run measures nothing")
+        refuse(ctx, RULES, "a policy stands for itself")
+    if no_measure:
+        refuse(ctx, ("weights", "device", "bf16", "workers", "dask_address"), "--no-measure measures nothing")
+    how: dict[str, Any] = {
+        "weights": pairs(weights, "--weights"),
+        "device": device,
+        "bf16": bf16,
+        "all_rows": all_rows,
+        "workers": workers,
+        "max_errors": max_errors,
+        "dask_address": dask_address,
+        "measure": not no_measure,
+        "say": lambda text: typer.echo(text, err=True),
+    }
     rules: dict[str, Any] = {
         "iqa": iqa or (),
         "minimum": numbers(minimum, "--min"),
         "maximum": numbers(maximum, "--max"),
         "drop_worst": numbers(drop_worst, "--drop-worst", percent=True),
         "max_degradation": max_degradation,
-        "all_rows": all_rows,
-        "say": lambda text: typer.echo(text, err=True),
     }
     if dry_run and policy is not None:
-        display.clauses(stage.preview_policy(manifest, policy, all_rows=all_rows))
-        return
-    if dry_run:
-        found = stage.preview(manifest, **rules)
+        display.clauses(stage.preview_policy(manifest, policy, output, **how))
+    elif dry_run:
+        found = stage.preview(manifest, output, **rules, **how)
         display.tabulate([{"task": task, **numbers} for task, numbers in found.items()])
-        return
-    done = stage.filter(
-        manifest,
-        output,
-        weights=pairs(weights, "--weights"),
-        device=device,
-        workers=workers,
-        max_errors=max_errors,
-        dask_address=dask_address,
-        bf16=bf16,
-        policy=policy,
-        **rules,
-    )
-    display.finished(done)
+    else:
+        display.finished(stage.filter(manifest, output, policy=policy, **rules, **how))
 
 
 def identify(
@@ -236,7 +234,16 @@ def caption(
 
     if model is None and endpoint is None:
         refuse(
-            ctx, [*ASKING, "prompt", "temperature", "seed", "opening", "sentences"], "no model is asked; see --model"
+            ctx,
+            [
+                *(name for name in ASKING if name != "max_errors"),
+                "prompt",
+                "temperature",
+                "seed",
+                "opening",
+                "sentences",
+            ],
+            "no model is asked; see --model",
         )
     settings = settings_of(
         model, endpoint, device=device, max_tokens=max_tokens, temperature=temperature, batch=batch,

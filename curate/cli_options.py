@@ -18,7 +18,7 @@ AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes; 0: this one. With --device cuda: decoding threads per device.")
 ]
-MaxErrors = Annotated[str | None, typer.Option(help="Stop, with exit code 3, when more rows fail: 100, or 1%.")]
+MaxErrors = Annotated[str | None, typer.Option(help="Stop, with exit code 3, when more rows fail: 100, or 1%. [50%]")]
 Reuse = Annotated[
     list[str] | None, typer.Option(metavar="MANIFEST", help="Take scores of equal content from it; repeat for several.")
 ]

@@ -27,12 +27,14 @@ import yaml
 
 from curate import expressions, scorers
 from curate.expressions import Comparison, Expression, Quantile, Table, Truth
+from curate.identify import COLUMNS
 from curate.policy import STAGE, Bools, Keys, as_lists, gt_keys, is_valid
 from manifests import files, schema
 from manifests.errors import UserError
 
 ALWAYS = ("task", "gt_sha256", "status", "decisions")
 PREFIX, BUDGET = "policy:", "budget"
+_WORD = re.compile(r"[a-z][a-z0-9_.]*")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ class Consensus:
         """The columns that a row must have to be judged."""
         return [name for name in self.columns if name not in ALWAYS]
 
+    @property
+    def needed(self) -> list[str]:
+        """The columns without which a row cannot be judged: those that no clause asks about with `is missing`."""
+        asked = {name for clause in self.clauses.values() for name in expressions.asked(clause)}
+        return [name for name in self.scores if name not in asked or (self.budget and name == self.budget.by)]
+
 
 class _Once(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML would keep the last."""
@@ -73,8 +81,11 @@ class _Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path: str, columns: Sequence[str]) -> Consensus:
-    """The policy in a YAML file, over a manifest with these columns. Raises UserError naming what is wrong."""
+def read(path: str, columns: Sequence[str], measurable: Callable[[str], bool] = lambda name: False) -> Consensus:
+    """The policy in a YAML file, over a manifest with these columns. Raises UserError naming what is wrong.
+
+    measurable: whether a column that is not there can be measured before the policy is applied.
+    """
     try:
         content = yaml.load(files.read(path), _Once)
     except yaml.YAMLError as error:
@@ -86,10 +97,22 @@ def read(path: str, columns: Sequence[str]) -> Consensus:
     if unknown := set(content) - {"keep", "keep when", "budget"}:
         raise UserError(f"{path}: unknown {min(unknown)!r}; a policy has keep and budget", exit_code=2)
     keep = content.get("keep", content.get("keep when"))
+    more = _measured_columns(keep, content.get("budget"), columns, measurable)
     try:
-        return Consensus(_clauses(keep, columns), _budget(content.get("budget"), columns))
+        policy = Consensus(_clauses(keep, [*columns, *more]), _budget(content.get("budget"), [*columns, *more]))
     except UserError as error:
         raise UserError(f"{path}: {error}", exit_code=2) from None
+    if absent := {*policy.scores} - {*columns, *policy.needed}:
+        raise UserError(f"{path}: there is no column {min(absent)}", exit_code=2)
+    return policy
+
+
+def _measured_columns(keep: Any, limit: Any, columns: Sequence[str], measurable: Callable[[str], bool]) -> list[str]:
+    """Columns that the policy's text names, that the manifest lacks, and that can be measured."""
+    texts = keep.values() if isinstance(keep, Mapping) else keep if isinstance(keep, list) else [keep]
+    words = _WORD.findall(" ".join(map(str, [*texts, limit.get("by", "") if isinstance(limit, Mapping) else ""])))
+    names = [name for word in words for name in (COLUMNS if word.startswith("degradation.") else (word, f"iqa.{word}"))]
+    return [name for name in dict.fromkeys(names) if name not in columns and measurable(name)]
 
 
 def _clauses(keep: Any, columns: Sequence[str]) -> dict[str, Expression]:

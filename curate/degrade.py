@@ -94,6 +94,7 @@ def degrade(
         label="degrade",
         execution=engine.Execution(workers, dask_address, max_errors),
         broken=partial(_broken, options=options),
+        sizes=[len(chosen)] * len(cleans),
     )
     made = pa.concat_tables(tables) if tables else pa.table({})
     joined = schema.conform(pa.concat_tables([table, made], promote_options="default"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate import isolation, progress
+from curate import budget, isolation, progress
 from manifests import files, locks
 from manifests.errors import UserError
 from manifests.table import Manifest, parquet_bytes
@@ -67,7 +66,7 @@ class Execution:
 
     workers: Dask worker processes on this machine; 0: this process. They are named 0, 1, ...
     address: of a running Dask scheduler, instead of workers of our own.
-    max_errors: how many rows may fail, as a number or as a share of all rows ("1%"); None: all of them.
+    max_errors: how many rows may fail, as a number or as a share of all rows ("1%"); None: half of them.
     """
 
     workers: int = 0
@@ -76,18 +75,7 @@ class Execution:
 
     def budget(self, rows: int) -> float:
         """The number of failed rows, of `rows`, that is still accepted. Raises UserError for nonsense."""
-        if self.max_errors is None:
-            return math.inf
-        text = self.max_errors.strip()
-        try:
-            value = float(text.removesuffix("%"))
-        except ValueError:
-            value = -1.0
-        if not 0 <= value < math.inf:
-            raise UserError(
-                f"--max-errors {self.max_errors}: give a number of rows, or a share such as 1%", exit_code=2
-            )
-        return value / 100 * rows if text.endswith("%") else value
+        return budget.allowed(self.max_errors, rows)
 
 
 def warm_up(workers: int, *modules: str) -> None:
@@ -160,7 +148,7 @@ def _run_units(
     _prepare(work, fingerprint)
     names = [files.join(work, f"unit-{index:06d}.parquet") for index in range(len(units))]
     size_of = dict(zip(names, sizes or [1] * len(units), strict=True))
-    budget, tables, failed = execution.budget(sum(size_of.values())), {}, 0
+    limit, tables, failed = execution.budget(sum(size_of.values())), {}, 0
     todo = [(unit, name) for unit, name in zip(units, names, strict=True) if not files.exists(name)]
     left = {name for _, name in todo}
     with progress.bar(label, sum(size_of.values())) as tick, progress.Log(os.path.dirname(work), label) as log:
@@ -174,11 +162,12 @@ def _run_units(
             failed += errors(table)
             tick(size_of[name], failed)
             log.write(unit=os.path.basename(name), rows=size_of[name], errors=errors(table), seconds=round(seconds, 3))
-            if failed > budget:
+            if failed > limit:
                 raise UserError(
                     f"{label}: {failed} of {sum(size_of.values())} rows failed, more than --max-errors "
-                    f"{execution.max_errors} allows; the last reason: {_reason(table)}. What is finished is kept: mend "
-                    "the cause, or allow more, and run the same command again",
+                    f"{budget.named(execution.max_errors)} allows; the last reason: {_reason(table)}. What is finished "
+                    "is kept, no manifest is written: mend the cause, or allow more (--max-errors 100%), and run the "
+                    "same command again",
                     exit_code=3,
                 )
     return [tables[name] for name in names]

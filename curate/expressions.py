@@ -257,6 +257,15 @@ def comparisons(expression: Expression) -> Iterator[Comparison]:
             yield from comparisons(part)
 
 
+def asked(expression: Expression) -> Iterator[str]:
+    """The columns of which it says what holds where they have no value: `is missing`, `is known`."""
+    if isinstance(expression, Logic):
+        for part in expression.parts:
+            yield from asked(part)
+    elif isinstance(expression, Presence):
+        yield from expression.names()
+
+
 class _Parser:
     """Recursive descent over the tokens."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from curate import daclip, devices, engine, pictures, scorers
+from curate import budget, daclip, devices, engine, pictures, scorers
 from curate.score import execution_for, load_pixels, measure, request_for
 from manifests import checkpoints, schema
 from manifests.ahead import ahead
@@ -59,6 +59,7 @@ def identify(
     if model == "signals":
         tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in tables)
         params |= {"model": identifier.fingerprint()}
+    tables = budget.within(tables, source, "identify", max_errors)
     stage = stage_entry("identify", VERSION, params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))
@@ -93,7 +94,10 @@ def _request(weights: str | None, device: str, workers: int) -> scorers.Request:
 
 
 def add_probabilities(table: pa.Table, use: list[bool]) -> pa.Table:
-    """The table with `degradation.<type>` set on the rows of `use` from their `iqa.<signal>` columns."""
+    """The table with `degradation.<type>` set on the rows of `use` from their `iqa.<signal>` columns.
+
+    A row that lacks a signal keeps the values that it has.
+    """
     signals = list(scorers.signal_metrics())
     scores = [table.column(f"iqa.{name}").to_pylist() for name in signals]
     found = [
@@ -102,7 +106,8 @@ def add_probabilities(table: pa.Table, use: list[bool]) -> pa.Table:
     ]
     for column in COLUMNS:
         old = table.column(column).to_pylist() if column in table.column_names else [None] * table.num_rows
-        new = [one.get(column, value) for one, value in zip(found, old, strict=True)]
+        fresh = (one.get(column) for one in found)
+        new = [value if one is None else one for one, value in zip(fresh, old, strict=True)]
         table = schema.set_column(table, column, new, pa.float64())
     return table
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, pictures, vlm
+from curate import budget, engine, pictures, vlm
 from manifests import files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
@@ -164,7 +164,8 @@ def judge(
     else:
         known = {target.sha256 for target in pictures.targets(source, all_rows=all_rows)}
         found, said = _read(str(answers), known), {"model": name}
-    tables = (_entered(part, found, str(said["model"]), all_rows) for part in source.parts())
+    entered = (_entered(part, found, str(said["model"]), all_rows) for part in source.parts())
+    tables = budget.within(entered, source, "judge", max_errors)
     stage = stage_entry("judge", VERSION, {**said, "prompt": ASKED}, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))

@@ -85,6 +85,8 @@ class Ranking:
         for (name, task), seen in self._seen.items():
             sign = 1.0 if scorers.direction_of(name) else -1.0
             keys, first = np.unique(np.concatenate([k for k, _ in seen]), return_index=True)
+            if not len(keys):  # no GT of the task has a score
+                continue
             values = np.concatenate([v for _, v in seen])[first]
             order = np.lexsort((keys, sign * values))
             count = math.floor(len(keys) * self.policy.worst[name] / 100 + 1e-9)
@@ -167,7 +169,9 @@ def _share(
     sign = 1.0 if scorers.direction_of(name) else -1.0
     use = judged & valid & is_valid(part, "gt_sha256")
     for task, of_task in _tasks(part):
-        found = worst[name, task]
+        found = worst.get((name, task))
+        if found is None:
+            continue
         rows = np.flatnonzero(use & of_task & (sign * values <= sign * found.limit))  # few: the hashes decide on ties
         keys = gt_keys(part.column("gt_sha256").take(pa.array(rows)))
         place = np.searchsorted(found.keys, keys)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import devices, engine, iqa, scorers
+from curate import budget, devices, engine, iqa, scorers
 from curate import reuse as reuse_
 from manifests import files, images, schema
 from manifests.ahead import ahead
@@ -60,7 +60,7 @@ def score(
     request = request_for(iqa, weights, device, workers)
     execution = execution_for(request, workers, dask_address, max_errors)
     scores = measure(source, request, output, all_rows=all_rows, execution=execution, reuse=reuse, bf16=bf16)
-    tables = (scores.join(part) for part in source.parts())
+    tables = budget.within((scores.join(part) for part in source.parts()), source, "score", max_errors)
     stage = stage_entry("score", VERSION, scores.params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
     engine.clean(engine.work_folder(output))

@@ -254,7 +254,10 @@ def test_a_refused_picture_that_is_all_there_is_is_an_error_and_no_end(pairs, tm
         return (200, LONG) if body["messages"][0]["content"][1]["text"] == "Describe this image." else (400, "no")
 
     with Server(answer) as server:
-        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server))
+        with pytest.raises(UserError, match="3 of 3 rows failed, more than --max-errors 50%") as stopped:
+            stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server))
+        assert stopped.value.exit_code == 3 and not (tmp_path / "out" / "manifest.json").exists()
+        done = stage.caption(pairs, str(tmp_path / "out"), captioner="llava", task=_task(server), max_errors="100%")
     assert done.rows["error"] == 6
 
 

@@ -95,9 +95,9 @@ def test_bad_input_is_one_line(command, hazy, tmp_path, monkeypatch, arguments, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["filter", "m", "--policy", "p.yaml", "--weights", "musiq=x"], "--weights means nothing here"),
+        (["filter", "m", "--no-measure", "--max", "piqe=3", "--weights", "musiq=x"], "--weights means nothing here"),
         (["filter", "m", "--policy", "p.yaml", "--min", "piqe=3", "--dry-run"], "--min means nothing here"),
-        (["filter", "m", "--max", "piqe=3", "--dry-run", "--device", "cuda"], "--device means nothing here"),
+        (["filter", "m", "--max", "piqe=3", "--no-measure", "--device", "cuda"], "--device means nothing here"),
         (["filter", "m", "--max", "piqe=3", "--max", "piqe=4"], "--max piqe: given twice"),
         (["filter", "m", "--max", "piqe=3%"], "'3%' is not a number"),
         (["identify", "m", "--device", "cpu"], "--device means nothing here"),
