@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manifests import pages
+
 BINS = 40
 FAR = 4  # spans of the values: a threshold further off would squeeze them
-PALETTE = ("#2563a8", "#d1603d", "#2f8f6b", "#8a5bb0", "#c09a1e", "#b8436f", "#3aa0b8", "#6b6f76", "#7a9a2e", "#8c5a3c")
-LINE = "#b3261e"
+LINE = "var(--mark)"
 LABEL = 12  # pixels: height of a threshold's label
 LEVELS = 3  # labels of neighbouring thresholds stand above each other
 Figure = dict[str, Any]
@@ -29,9 +29,15 @@ class Threshold:
 
 
 def histogram(
-    values: Mapping[str, npt.NDArray[np.float64]], thresholds: Sequence[Threshold], colours: Mapping[str, str]
+    values: Mapping[str, npt.NDArray[np.float64]],
+    thresholds: Sequence[Threshold],
+    colors: Mapping[str, str],
+    unit: str = "",
 ) -> Figure:
-    """A figure of `values` (task → finite numbers) as stacked bars over common bins, thresholds as vertical lines."""
+    """A figure of `values` (task → finite numbers) as stacked bars over common bins, thresholds as vertical lines.
+
+    unit: of the values, the title of their axis.
+    """
     ends = [float(end) for numbers in values.values() if len(numbers) for end in (np.min(numbers), np.max(numbers))]
     edges = _edges(ends, [t.value for t in thresholds])
     middles = [float(f"{x:.6g}") for x in (edges[:-1] + edges[1:]) / 2]
@@ -41,29 +47,22 @@ def histogram(
             "name": task,
             "x": middles,
             "y": np.histogram(numbers, bins=edges)[0].tolist(),
-            "marker": {"color": colours.get(task, PALETTE[0]), "line": {"width": 0}},
+            "marker": {"color": colors.get(task, pages.color(0)), "line": {"width": 0}},
             "hovertemplate": "%{fullData.name}<br>%{x:.4g}: %{y}<extra></extra>",
         }
         for task, numbers in values.items()
     ]
     tallest = max(np.sum([bar["y"] for bar in bars], axis=0)) if bars else 0
-    axis = {"gridcolor": "#e7e9ec", "zeroline": False, "linecolor": "#c9cdd3", "ticks": "outside", "automargin": True}
-    lines = _lines(thresholds, colours, float(edges[0]), float(edges[-1]))
+    lines = _lines(thresholds, colors, float(edges[0]), float(edges[-1]))
     rows = min(max(len(lines["annotations"]), 1), LEVELS)
-    layout = {
-        "barmode": "stack",
-        "bargap": 0.04,
-        "height": 190,
-        "margin": {"l": 36, "r": 10, "t": 6 + LABEL * rows, "b": 28},
-        "showlegend": False,
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
-        "font": {"family": "system-ui, sans-serif", "size": 11, "color": "#2a2e34"},
-        "xaxis": {**axis, "range": [float(edges[0]), float(edges[-1])], "showgrid": False},
-        "yaxis": {**axis, "rangemode": "tozero", **({"dtick": 1} if tallest < 6 else {"nticks": 5})},
-        **lines,
-    }
-    return {"data": bars, "layout": layout}
+    layout = pages.layout(
+        unit, "ground truths", height=190, barmode="stack", bargap=0.04, showlegend=False,
+        margin={"l": 40, "r": 10, "t": 6 + LABEL * rows, "b": 36},
+        xaxis={"range": [float(edges[0]), float(edges[-1])]},
+        yaxis={"rangemode": "tozero", **({"dtick": 1} if tallest < 6 else {"nticks": 5})},
+    )  # fmt: skip
+    layout["font"]["size"] = 11
+    return {"data": bars, "layout": {**layout, **lines}}
 
 
 def _edges(values: Sequence[float], thresholds: Sequence[float]) -> Any:
@@ -76,8 +75,8 @@ def _edges(values: Sequence[float], thresholds: Sequence[float]) -> Any:
     return np.linspace(low - margin, high + margin, BINS + 1)
 
 
-def _lines(thresholds: Sequence[Threshold], colours: Mapping[str, str], low: float, high: float) -> Figure:
-    """Shapes and labels: one line per value, in its task's colour where tasks have values of their own. A threshold
+def _lines(thresholds: Sequence[Threshold], colors: Mapping[str, str], low: float, high: float) -> Figure:
+    """Shapes and labels: one line per value, in its task's color where tasks have values of their own. A threshold
     outside the axis has its label at that end, with an arrow.
     """
     distinct: dict[tuple[str, float], list[str | None]] = {}
@@ -87,7 +86,7 @@ def _lines(thresholds: Sequence[Threshold], colours: Mapping[str, str], low: flo
     shapes, labels = [], []
     for level, (rule, value) in enumerate(sorted(distinct, key=lambda key: (key[1], key[0]))):
         tasks = distinct[rule, value]
-        colour = colours.get(tasks[0] or "", LINE) if several and len(tasks) == 1 else LINE
+        color = colors.get(tasks[0] or "", LINE) if several and len(tasks) == 1 else LINE
         place, text = {"xref": "x", "yref": "paper"}, f"{rule} {value:.4g}"
         where = (value - low) / (high - low)
         labels.append(
@@ -96,23 +95,10 @@ def _lines(thresholds: Sequence[Threshold], colours: Mapping[str, str], low: flo
                 "xanchor": "left" if where < 0.15 else "right" if where > 0.85 else "center",
                 "yshift": LABEL * (level % LEVELS),
                 "text": f"← {text}" if where < 0 else f"{text} →" if where > 1 else text,
-                "font": {"color": colour, "size": 11},
+                "font": {"color": color, "size": 11},
             }
         )  # fmt: skip
         if 0 <= where <= 1:
-            line = {"color": colour, "width": 1.5, "dash": "dash"}
+            line = {"color": color, "width": 1.5, "dash": "dash"}
             shapes.append({**place, "type": "line", "x0": value, "x1": value, "y0": 0, "y1": 1, "line": line})
     return {"shapes": shapes, "annotations": labels}
-
-
-def as_json(value: Any) -> str:
-    """JSON that can stand inside a script element; the same value gives the same text."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def plotly_script() -> str:
-    """plotly.js as a script element, so that nothing is loaded from anywhere."""
-    from plotly.offline import get_plotlyjs
-
-    return f"<script>{get_plotlyjs()}</script>"

@@ -1,39 +1,39 @@
-"""A manifest as one self-contained HTML page: counts, reasons, histograms with thresholds, best and worst images."""
+"""A manifest as one self-contained HTML page: findings, counts, reasons, pairs, histograms, best and worst images."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import charts, scorers
+from curate import charts, report_pairs, scorers
+from curate.signals.table import SIGNALS
 from curate.thumbnails import Thumbnails
-from manifests import files
+from manifests import files, pages
 from manifests.errors import UserError
 from manifests.table import Manifest, read
 
 PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
-END = 6  # thumbnails at either end of a score
-PAIRS = 3  # examples per task
-SEARCHED = 50  # groups that examples are looked for in
+END = 5  # thumbnails at either end of a score
+TITLES = {"iqa": "Quality and signals", "degradation": "Degradations", "daclip": "DA-CLIP", "judge": "Judges"}
 NOT_SHOWN = ("caption", "caption_model", "instruction")
 REASONS = 40
-EXAMPLES = 12  # reasons that get a thumbnail
+EXAMPLES = 8  # reasons that get images
 Row = dict[str, Any]
 
 
 def report(manifest: str = "manifest", output: str | None = None) -> str:
     """Write the page to `output` (default: <manifest>-report.html) and return its path.
 
-    It opens offline: thumbnails and plotly.js are embedded. Scores are shown per distinct GT of a task; thresholds come
+    It opens offline: images and plotly.js are embedded. Scores are shown per distinct GT of a task; thresholds come
     from the decisions and from the filter's parameters in the lineage. A file that is missing is shown as such. The
     same manifest and files give the same bytes. Raises UserError when the output exists.
     """
@@ -43,33 +43,33 @@ def report(manifest: str = "manifest", output: str | None = None) -> str:
     source = read(manifest)
     rows = Rows(source)
     tasks = sorted(set(rows.task.tolist()))
-    colours = {task: charts.PALETTE[i % len(charts.PALETTE)] for i, task in enumerate(tasks)}
+    colors = {task: pages.color(index) for index, task in enumerate(tasks)}
     columns = _score_columns(rows)
     splits, counts = _counts(rows)
     thumbnails = Thumbnails(source)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    histograms = _histograms(rows, columns, _thresholds(rows), colors)
+    content = {
+        "findings": _findings(manifest),
+        "flagged": report_pairs.flagged(rows, thumbnails),  # first: what comes last may be embedded smaller
+        "reasons": _reasons(rows, thumbnails),
+        "examples": report_pairs.examples(rows, thumbnails),
+        "scores": _scores(rows, histograms, thumbnails),
+    }
+    page = pages.render(
+        os.path.join(os.path.dirname(__file__), "report.html.j2"),
+        figures={chart["id"]: chart["figure"] for chart in histograms},
+        embedded=thumbnails.embedded,
         name=os.path.basename(os.path.abspath(manifest)),
         fingerprint=source.fingerprint,
         facts=_facts(rows),
-        colours=colours,
+        colors=colors,
         splits=splits,
         counts=counts,
         per_task=_per_task(counts),
         stages=[_stage(stage) for stage in source.stages],
-        reasons=_reasons(rows, thumbnails),
-        histograms=_histograms(rows, columns, _thresholds(rows), colours),
         scored=sorted({task for column in columns for task in rows.task[rows.distinct(column)].tolist()}),
-        extremes=[_extremes(rows, column, thumbnails) for column in columns],
-        examples=_examples(rows, thumbnails),
         shards=_shards(rows),
-        plotly=charts.plotly_script() if columns else "",
+        **content,
     )
     files.write(path, page.encode())
     return path
@@ -118,6 +118,21 @@ class Rows:
         rows = pc.list_parent_indices(lists)
         flat = pa.Table.from_struct_array(pc.list_flatten(lists))
         return flat.append_column("row", rows).append_column("task", pa.array(self.task).take(rows))
+
+
+def _findings(manifest: str) -> list[Row] | None:
+    """What `curate doctor` says, the worst first."""
+    try:
+        diagnose = importlib.import_module("curate.doctor").diagnose
+    except ModuleNotFoundError:
+        return None
+    return [
+        {
+            "severity": finding.severity, "task": "", "text": finding.text, "names": finding.names, "advice": "",
+            "command": finding.command,
+        }
+        for finding in diagnose(manifest)
+    ]  # fmt: skip
 
 
 def _score_columns(rows: Rows) -> list[str]:
@@ -200,11 +215,15 @@ def _reasons(rows: Rows, thumbnails: Thumbnails) -> list[Row]:
                 "tasks": sorted(tasks[key].items()),
                 "text": text,
                 "path": row["gt_path"] or row["lq_path"] or "–",
-                "picture": thumbnails.of(row, "gt") if number < EXAMPLES else None,
-                "shown": number < EXAMPLES,
+                "images": _sides(row, thumbnails) if number < EXAMPLES else [],
             }
         )
     return out
+
+
+def _sides(row: Row, thumbnails: Thumbnails) -> list[Row]:
+    """The images that a row has: LQ and GT, or one of them."""
+    return [image for image in thumbnails.pair(row) if row[f"{image['label'].lower()}_path"]]
 
 
 def _thresholds(rows: Rows) -> dict[str, list[charts.Threshold]]:
@@ -238,17 +257,36 @@ def _histograms(
     rows: Rows,
     columns: Sequence[str],
     thresholds: Mapping[str, Sequence[charts.Threshold]],
-    colours: Mapping[str, str],
+    colors: Mapping[str, str],
 ) -> list[Row]:
     """One chart a score: distinct GTs stacked by task, thresholds drawn."""
     out = []
-    for column in columns:
+    for number, column in enumerate(columns, 1):
         chosen = rows.distinct(column)
         numbers, tasks = rows.values(column)[chosen], rows.task[chosen]
         values = {task: numbers[tasks == task] for task in sorted(set(tasks.tolist()))}
-        figure = charts.histogram(values, thresholds.get(column, ()), colours)
-        out.append({"column": column, "better": _better(column), "figure": charts.as_json(figure)})
+        figure = charts.histogram(values, thresholds.get(column, ()), colors, _unit(column))
+        out.append({"column": column, "better": _better(column), "id": f"chart-{number}", "figure": figure})
     return out
+
+
+def _unit(column: str) -> str:
+    """The unit of a score's axis."""
+    if column.startswith(("degradation.", "daclip.")):
+        return "probability"
+    signal = SIGNALS.get(column.removeprefix("iqa."))
+    return (signal.unit or "no unit") if signal else "score"
+
+
+def _scores(rows: Rows, histograms: Sequence[Row], thumbnails: Thumbnails) -> list[Row]:
+    """Charts by the prefix of their column, each with the images at either end."""
+    out: dict[str, Row] = {}
+    for chart in histograms:
+        prefix = chart["column"].partition(".")[0]
+        group = out.setdefault(prefix, {"title": TITLES.get(prefix, prefix), "charts": []})
+        extremes = _extremes(rows, chart["column"], thumbnails)
+        group["charts"].append({**{name: chart[name] for name in ("column", "better", "id")}, "ends": extremes})
+    return list(out.values())
 
 
 def _better(column: str) -> str:
@@ -256,8 +294,8 @@ def _better(column: str) -> str:
     return {True: "higher is better", False: "lower is better", None: "neither end is better"}[direction]
 
 
-def _extremes(rows: Rows, column: str, thumbnails: Thumbnails) -> Row:
-    """Thumbnails of the distinct GTs at either end of a score, the worse end first where there is one."""
+def _extremes(rows: Rows, column: str, thumbnails: Thumbnails) -> list[tuple[str, list[Row]]]:
+    """Images of the distinct GTs at either end of a score, the worse end first where there is one."""
     chosen = rows.distinct(column)
     chosen = chosen[np.sort(np.unique(rows.key[chosen], return_index=True)[1])]  # a GT of two tasks is shown once
     ranked = chosen[np.lexsort((rows.key[chosen], rows.values(column)[chosen]))].tolist()
@@ -270,52 +308,16 @@ def _extremes(rows: Rows, column: str, thumbnails: Thumbnails) -> Row:
         for name, end in zip(names, (low, high), strict=True)
         if end
     ]
-    return {"column": column, "ends": ends[::-1] if direction is False else ends}
+    return ends[::-1] if direction is False else ends
 
 
 def _shown(row: Row, column: str, thumbnails: Thumbnails) -> Row:
     return {
-        "picture": thumbnails.of(row, "gt"),
+        "image": thumbnails.of(row, "gt"),
         "value": f"{row[column]:.3g}" if row[column] == 0 or abs(row[column]) >= 1e-3 else "<0.001",
         "path": row["gt_path"] or "–",
         "status": row["status"],
     }
-
-
-def _examples(rows: Rows, thumbnails: Thumbnails) -> list[Row]:
-    """Per task up to PAIRS pairs, of as many subtasks and groups as there are; tasks without a kept pair say so."""
-    paired = pc.is_valid(rows.table.column("lq_path")).to_numpy().astype(bool)
-    out = []
-    for task in sorted(set(rows.task[paired].tolist())):
-        kept = np.flatnonzero(paired & rows.kept & (rows.task == task))
-        chosen = _varied(rows, kept)
-        pairs = [
-            {
-                "lq": thumbnails.of(row, "lq"),
-                "gt": thumbnails.of(row, "gt"),
-                "title": row["subtask"] or task,
-                "path": row["lq_path"],
-                "size": f"{row['width'] or '?'}×{row['height'] or '?'}",
-                "scale": row["scale"] or 1,
-            }
-            for row in chosen
-        ]
-        out.append({"task": task, "kept": len(kept), "pairs": pairs})
-    return out
-
-
-def _varied(rows: Rows, kept: npt.NDArray[np.int64]) -> list[Row]:
-    """The first PAIRS rows of other subtasks and groups, else of other subtasks, else of other groups, else any."""
-    frame = rows.table.select(["subtask", "group"]).take(pa.array(kept)).to_pandas()
-    firsts = [*frame.drop_duplicates().index[:SEARCHED], *frame.drop_duplicates("subtask").index, *range(PAIRS)]
-    candidates = [rows.at(int(kept[i])) for i in sorted(set(firsts)) if i < len(kept)]
-    chosen: list[Row] = []
-    for different in (("subtask", "group"), ("subtask",), ("group",), ("pair_id",)):
-        for row in candidates:
-            new = all(row[name] not in {one[name] for one in chosen} for name in (*different, "pair_id"))
-            if len(chosen) < PAIRS and new:
-                chosen.append(row)
-    return chosen
 
 
 def _shards(rows: Rows) -> list[Row]:

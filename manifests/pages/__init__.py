@@ -79,16 +79,21 @@ def as_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def render(template: str, *, figures: Mapping[str, Figure] | None = None, **values: Any) -> str:
+def render(
+    template: str, *, figures: Mapping[str, Figure] | None = None, embedded: Sequence[str] = (), **values: Any
+) -> str:
     """The page of the template at path `template`, which extends `page.html.j2`.
 
     figures: id of an element → Plotly figure ({"data", "layout"}) that is drawn in it; plotly.js stands in the page
-    where there is at least one. values: what the template names. Text in values is escaped. The same arguments give
-    the same page.
+    where there is at least one. embedded: data URIs of images that the template names by number. values: what the
+    template names. Text in values is escaped. The same arguments give the same page.
     """
     environment = _environment(os.path.dirname(template))
     page: str = environment.get_template(os.path.basename(template)).render(
-        figures=as_json(dict(figures or {})), plotly=_plotly() if figures else "", **values
+        figures=as_json(dict(figures or {})),
+        embedded=as_json(list(embedded)),
+        plotly=_plotly() if figures else "",
+        **values,
     )
     return page
 

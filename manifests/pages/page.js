@@ -1,4 +1,10 @@
 "use strict";
+// Images: each stands once in the page, and is shown in as many places as name its number.
+(() => {
+  const embedded = JSON.parse(document.getElementById("embedded").textContent);
+  for (const image of document.querySelectorAll("img[data-image]")) image.src = embedded[image.dataset.image];
+})();
+
 // Plots: figures name colors as CSS variables, which are looked up here, so that a page follows a change of the color scheme.
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -31,7 +37,7 @@
 
   function cell(image) {
     const figure = document.createElement("figure"), copy = new Image(), caption = document.createElement("figcaption");
-    copy.onload = () => { copy.style.imageRendering = Math.min(copy.clientWidth / copy.naturalWidth, copy.clientHeight / copy.naturalHeight) > 1.5 ? "pixelated" : "auto"; };
+    if (images.length > 1) copy.onload = () => { copy.style.imageRendering = Math.min(copy.clientWidth / copy.naturalWidth, copy.clientHeight / copy.naturalHeight) > 1.5 ? "pixelated" : "auto"; };
     copy.alt = image.alt;
     copy.src = image.src;
     caption.textContent = image.dataset.label;
@@ -84,7 +90,7 @@
     at = (index + shots.length) % shots.length;
     images = [...shots[at].querySelectorAll("img[data-label]")];
     const compared = images.filter((image) => !("alone" in image.dataset));
-    pairs = compared.flatMap((first, k) => compared.slice(k + 1).map((second) => [first, second])).reverse();
+    pairs = compared.flatMap((first, k) => compared.slice(k + 1).filter((second) => second.dataset.group === first.dataset.group).map((second) => [first, second])).reverse();
     $("viewer-pair").replaceChildren(...pairs.map((pair, k) =>
       Object.assign(document.createElement("option"), { value: k, textContent: pair.map((image) => image.dataset.label).join(" and ") })));
     show();

@@ -134,7 +134,7 @@ def page(tmp_path: Path) -> str:
 def test_text_is_escaped_and_nothing_is_loaded(page: str) -> None:
     check_page(page)
     assert "<img src=x>" not in page and "<b>bad</b>" not in page and "<i>.png" not in page
-    assert "&lt;img src=x&gt;" in page and page.count("</script>") == 3  # plotly, figures, our own
+    assert "&lt;img src=x&gt;" in page and page.count("</script>") == 4  # plotly, images, figures, our own
     for control in ("blink", "difference", "overlay"):
         assert f'data-mode="{control}"' in page
 
