@@ -120,7 +120,6 @@ def layouts(
     Example: curate layouts
     Example: curate layouts --json
     """
-    from rich.console import Console
     from rich.table import Table
 
     from curate.layouts import table as known
@@ -136,7 +135,7 @@ def layouts(
         pairs = f"{row['pairs']:,}" if row["pairs"] else ""
         verified = "yes" if row["verified"] else ""
         shown.add_row(row["name"], ", ".join(row["tasks"]), ", ".join(row["splits"]), pairs, verified)
-    Console().print(shown)
+    console.out().print(shown)
 
 
 @app.command()
@@ -162,8 +161,9 @@ def merge(
     Example: curate merge sots rain100l mine -o all
     """
     from curate.merge import merge as run
+    from manifests.table import read
 
-    display.finished(run(manifests, output))
+    display.finished(run(manifests, output), [read(path) for path in manifests])
 
 
 @app.command()
@@ -228,9 +228,7 @@ def split(
     """
     from curate.split import split as run
 
-    done = run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed)
-    display.split(done)
-    display.finished(done)
+    display.finished(run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed))
 
 
 @app.command()

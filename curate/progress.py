@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any
 
 from manifests import files
-
-
-class Tick(Protocol):
-    """Reports progress: rows just finished, and rows that failed so far."""
-
-    def __call__(self, rows: int, failed: int = 0) -> None: ...
+from manifests.progress import Tick, counted
 
 
 class Log:
@@ -39,26 +33,6 @@ class Log:
                 file.write(json.dumps(line) + "\n")
 
 
-@contextmanager
-def bar(label: str, total: int) -> Iterator[Tick]:
-    """A progress bar on stderr; call the value with the rows just finished and the rows that failed so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(f"{label:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=total == 0, refresh_per_second=4) as shown:
-        task = shown.add_task(label, total=total, rate="", failed="")
-
-        def tick(rows: int, failed: int = 0) -> None:
-            speed = shown.tasks[0].speed
-            rate = f"{speed:,.0f} rows/s" if speed else ""
-            shown.update(task, advance=rows, rate=rate, failed=f"{failed} errors" if failed else "")
-
-        yield tick
+def bar(label: str, total: int) -> AbstractContextManager[Tick]:
+    """Progress on stderr; call the value with the rows just finished and the rows that failed so far."""
+    return counted(label, total, "rows")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from manifests.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run(app: Callable[[], Any], name: str) -> None:
@@ -49,6 +52,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def out() -> Console:
+    """Standard output for text that comes from files: nothing in it is taken for markup, an emoji or a number."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 def _version(value: bool) -> None:

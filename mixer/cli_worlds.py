@@ -119,7 +119,7 @@ def noise(runs: Runs) -> None:
         for one in measure(run):
             numbers = str(one.images), f"{one.se:.3f}", f"{one.jitter:.3f}", f"{one.gain:+.3f}"
             table.add_row(one.task, one.metric, *numbers, one.advice)
-        Console().print(table, highlight=False)
+        Console(markup=False, emoji=False).print(table, highlight=False)
 
 
 def world_from(

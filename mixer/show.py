@@ -24,7 +24,7 @@ def show(simulation: Simulation, console: Console | None = None) -> None:
     """Print what each rule reached, how it compares with ours, and how its weights went."""
     from rich.console import Console
 
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     seeds = simulation.world.seeds
     console.print(f"{simulation.world.name}: {len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'}", highlight=False)
     _scores(simulation, console)

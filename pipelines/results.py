@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from manifests.console import out, printable
 from pipelines.recipe import Recipe
 
 
@@ -38,10 +39,9 @@ def rows(recipe: Recipe, places: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def show(recipe: Recipe, places: Mapping[str, str]) -> None:
     """Print the table, and where the reports are."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = out()
     found = rows(recipe, places)
     if found:
         table = Table("task", title="PSNR on the test split, dB", title_justify="left")
@@ -51,7 +51,12 @@ def show(recipe: Recipe, places: Mapping[str, str]) -> None:
             gain = row["restored"] - row["lq"]
             shares = ["-" if row[name] is None else f"{row[name]:.3f}" for name in ("first", "last")]
             table.add_row(
-                row["task"], str(row["n"]), f"{row['lq']:.2f}", f"{row['restored']:.2f}", f"{gain:+.2f}", *shares
+                printable(row["task"]),
+                str(row["n"]),
+                f"{row['lq']:.2f}",
+                f"{row['restored']:.2f}",
+                f"{gain:+.2f}",
+                *shares,
             )
         console.print(table)
         better = sum(row["restored"] > row["lq"] for row in found)

@@ -92,7 +92,7 @@ def score(
     bf16: bool = False,
     inputs: bool = True,
     numbers: Sequence[int] | None = None,
-    seen: Callable[[], None] = lambda: None,
+    seen: Callable[[], object] = lambda: None,
 ) -> tuple[list[Scored], dict[str, Triple]]:
     """Restore and measure every pair of `index`.
 
@@ -161,9 +161,9 @@ def evaluate(
     default. Files of the same name hold the scores of every image (Parquet) and the best, median and worst image of
     every task (PNG). Raises UserError.
     """
+    from manifests.progress import counted
     from trainer import checkpoint as checkpoint_
     from trainer import devices, gallery
-    from trainer.progress import counting
     from trainer.stream.index import open_index
 
     where = devices.resolve(device)
@@ -176,7 +176,7 @@ def evaluate(
     index = open_index(manifest, split)
     model = checkpoint_.load_model(opened, where)
     bf16 = devices.uses_bf16("auto", where)
-    with counting(f"{split} images", len(index.rows)) as seen:
+    with counted(f"eval {split}", len(index.rows), "images") as seen:
         scored, _ = score(model, index, dict.fromkeys(index.tasks, found), tile=tile, bf16=bf16, seen=seen)
     result = Evaluation(
         opened.step, split, summarise(scored), missing, conventions(found, tile=tile), path, images=scored

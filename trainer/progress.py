@@ -1,16 +1,14 @@
-"""What a person sees while it runs: a bar on a terminal, a line now and then in a log. All on stderr."""
+"""What a person sees while training runs: a bar on a terminal, a line now and then in a log. All on stderr."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-LOG_SECONDS = 15.0  # between lines, where there is no terminal
+from manifests.progress import Lines, is_terminal
 
 
 class Steps:
@@ -21,14 +19,17 @@ class Steps:
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._since, self._at, self._said = time.monotonic(), done, time.monotonic()
+        self._lines: Lines | None = None
+        self._since, self._at = time.monotonic(), done
 
     def __enter__(self) -> Steps:
-        if self._shown and self._console.is_terminal:
+        if self._shown and is_terminal():
             columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
             self._task = self._bar.add_task("train", total=self.total, completed=self.done, facts="")
             self._bar.start()
+        elif self._shown:
+            self._lines = Lines("train", self.total, "steps", done=self.done, write=self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,13 +49,10 @@ class Steps:
     def step(self, loss: float) -> None:
         """One more step, of this mean loss."""
         self.done += 1
-        facts = f"loss {loss:.4f}  {self.speed:.1f} it/s"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, facts=facts)
-        elif time.monotonic() - self._said > LOG_SECONDS:
-            self._said = time.monotonic()
-            left = (self.total - self.done) / max(self.speed, 1e-9)
-            self._log(f"step {self.done}/{self.total}  {facts}  {left:.0f} s left")
+            self._bar.update(self._task, completed=self.done, facts=f"loss {loss:.4f}  {self.speed:.1f} it/s")
+        elif self._lines is not None:
+            self._lines.advance(self.done - self._lines.done, f"loss {loss:.4f}")  # back after a rollback
 
     def say(self, text: str) -> None:
         """A line that stays, above the bar."""
@@ -70,13 +68,3 @@ class Steps:
     def _log(self, text: str) -> None:
         if self._shown:
             print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def counting(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar over `total` things on a terminal, nothing elsewhere. Yields what to call after each of them."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)

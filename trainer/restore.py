@@ -6,7 +6,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,45 +54,70 @@ def restore(
     that cannot be read is reported in `failed` while the others are done. Raises UserError, before anything is
     written, when an output exists, two inputs share a name, or there is nothing to do.
     """
+    from manifests.progress import counted
     from trainer import checkpoint as checkpoint_
     from trainer import devices
-    from trainer.progress import counting
 
     where = devices.resolve(device)
     plan = _plan(inputs, output)
     model = checkpoint_.load_model(checkpoint_.find(checkpoint), where)
     bf16 = devices.uses_bf16("auto", where)
     done = Restored()
-    with counting("images", len(plan)) as seen:
+    tiles = {source: _tiles(source, scale, tile, overlap) for source in plan}
+    with counted("restore", sum(tiles.values()), "tiles") as tick:
         for source, target in plan.items():
             try:
                 data = files.read(source)
-                files.write(target, restore_bytes(model, data, scale=scale, tile=tile, overlap=overlap, bf16=bf16))
+                png = restore_bytes(model, data, scale=scale, tile=tile, overlap=overlap, bf16=bf16, seen=tick)
+                files.write(target, png)
                 done.written[source] = target
             except images.ImageError as error:
                 done.failed[source] = str(error)
             except OSError as error:
                 done.failed[source] = error.strerror or str(error)
-            seen()
+            if source in done.failed:
+                tick(tiles[source], len(done.failed))
     return done
 
 
+def _tiles(source: str, scale: int, tile: int, overlap: int) -> int:
+    """How many tiles the file's image is cut into, by its header; 1 where that cannot be read."""
+    if not os.path.isfile(source):
+        return 1
+    try:
+        with PILImage.open(source) as opened:
+            width, height = opened.size
+    except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError):
+        return 1
+    return tiling.count(height * scale, width * scale, tile=tile, overlap=overlap)
+
+
 def restore_bytes(
-    model: nn.Module, data: bytes, *, scale: int = 1, tile: int = 512, overlap: int = 64, bf16: bool = False
+    model: nn.Module,
+    data: bytes,
+    *,
+    scale: int = 1,
+    tile: int = 512,
+    overlap: int = 64,
+    bf16: bool = False,
+    seen: Callable[[], object] = lambda: None,
 ) -> bytes:
     """An image file as bytes → the restored one as PNG, of 16 bit where the input has them. Raises ImageError.
 
-    Its EXIF comes along; the pixels stand upright, so the orientation in it is then 1.
+    Its EXIF comes along; the pixels stand upright, so the orientation in it is then 1. `seen` is called after each
+    tile.
     """
-    return _with_exif(_restored(model, data, scale, tile, overlap, bf16=bf16), data)
+    return _with_exif(_restored(model, data, scale, tile, overlap, bf16=bf16, seen=seen), data)
 
 
-def _restored(model: nn.Module, data: bytes, scale: int, tile: int, overlap: int, *, bf16: bool) -> bytes:
+def _restored(
+    model: nn.Module, data: bytes, scale: int, tile: int, overlap: int, *, bf16: bool, seen: Callable[[], object]
+) -> bytes:
     image = images.decode(data)
     lq = images.to_float(image.pixels)
     if scale != 1:
         lq = np.clip(_enlarge(lq, scale), 0.0, 1.0)
-    output = tiling.restore(model, lq, tile=tile, overlap=overlap, bf16=bf16)
+    output = tiling.restore(model, lq, tile=tile, overlap=overlap, bf16=bf16, seen=seen)
     if not np.isfinite(output).all():
         raise images.ImageError("the model's output is not finite")
     pixels = quantise(output, 65535 if image.pixels.dtype == np.uint16 else 255)

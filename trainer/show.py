@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from manifests.console import out, printable
 from manifests.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_evaluation(result: Evaluation) -> None:
     """Print an evaluation: one table a metric, what is missing, and the conventions."""
-    console = Console(highlight=False)
+    console = out()
     for metric in dict.fromkeys(row.metric for row in result.table):
         table = Table("task", title=f"{metric} on {result.split}, step {result.step}", title_justify="left")
         for name in ("n", "input", "restored", "± SE", "gain"):
@@ -23,14 +23,19 @@ def show_evaluation(result: Evaluation) -> None:
         for row in (row for row in result.table if row.metric == metric):
             gain = None if row.lq is None else row.value - row.lq
             table.add_row(
-                row.task, str(row.n), _figure(row.lq), _figure(row.value), _figure(row.se), _figure(gain, sign="+")
+                printable(row.task),
+                str(row.n),
+                _figure(row.lq),
+                _figure(row.value),
+                _figure(row.se),
+                _figure(gain, sign="+"),
             )
         console.print(table)
     for reason in result.missing.values():
-        console.print(f"missing: {reason}", markup=False)
+        console.print(printable(f"missing: {reason}"))
     for name, text in result.conventions.items():
-        console.print(f"{name}: {text}", style="dim", markup=False)
-    console.print(result.path, markup=False)
+        console.print(f"{name}: {text}", style="dim")
+    console.print(result.path)
 
 
 def show_run(folder: str) -> None:
@@ -44,10 +49,10 @@ def show_run(folder: str) -> None:
     said = records.read_identity(folder)
     if said is None:
         raise UserError(f"{folder}: has no config.json; is it a folder that 'trainer run' wrote?")
-    console = Console(highlight=False)
-    console.print(yaml.safe_dump(said["config"], sort_keys=False).rstrip(), markup=False)
+    console = out()
+    console.print(yaml.safe_dump(said["config"], sort_keys=False).rstrip())
     for name in ("resolved", "versions", "git", "fingerprints", "data"):
-        console.print(f"{name}: {said.get(name)}", markup=False)
+        console.print(f"{name}: {said.get(name)}")
     rows = _last(os.path.join(folder, "metrics.parquet"))
     steps = said["config"]["optimiser"]["steps"]
     done = rows[0]["step"] if rows else 0
@@ -56,13 +61,13 @@ def show_run(folder: str) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         numbers = (_figure(row[name]) for name in ("lq", "value", "se", "weight"))
-        table.add_row(row["task"], row["metric"], *numbers, str(row["samples_seen"]), _figure(row["epochs"]))
+        table.add_row(printable(row["task"]), row["metric"], *numbers, str(row["samples_seen"]), _figure(row["epochs"]))
     if rows:
         console.print(table)
     found, problems = checkpoint.newest(os.path.join(folder, "checkpoints"))
     for problem in problems:
-        console.print(f"damaged: {problem}", markup=False)
-    console.print("no checkpoint yet" if found is None else f"newest checkpoint: {found.path}", markup=False)
+        console.print(printable(f"damaged: {problem}"))
+    console.print("no checkpoint yet" if found is None else f"newest checkpoint: {found.path}")
 
 
 def _last(path: str) -> list[dict[str, Any]]:
