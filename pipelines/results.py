@@ -12,7 +12,10 @@ from pipelines.recipe import Recipe
 
 
 def rows(recipe: Recipe, places: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One mapping a task: task, n, lq, restored (dB), first and last weight. Empty without a trainer.eval step."""
+    """One mapping a task: task, n, groups, lq, restored, gain and its standard error (dB), first and last weight.
+
+    Empty without a trainer.eval step.
+    """
     from mixer import schedule
 
     evaluation = next((places[step.name] for step in reversed(recipe.steps) if step.run == "trainer.eval"), None)
@@ -29,6 +32,9 @@ def rows(recipe: Recipe, places: Mapping[str, str]) -> list[dict[str, Any]]:
             "n": row["n"],
             "lq": row["lq"],
             "restored": row["value"],
+            "groups": row.get("groups"),
+            "gain": row["value"] - row["lq"] if row.get("gain") is None else row["gain"],
+            "gain_se": row.get("gain_se"),
             "first": first.get(row["task"]),
             "last": last.get(row["task"]),
         }
@@ -45,17 +51,19 @@ def show(recipe: Recipe, places: Mapping[str, str]) -> None:
     found = rows(recipe, places)
     if found:
         table = Table("task", title="PSNR on the test split, dB", title_justify="left")
-        for name in ("n", "LQ", "restored", "gain", "weight first", "last"):
+        for name in ("n", "groups", "LQ", "restored", "gain ± SE", "weight first", "last"):
             table.add_column(name, justify="right")
         for row in found:
-            gain = row["restored"] - row["lq"]
+            gain = f"{row['gain']:+.2f}" + ("" if row["gain_se"] is None else f" ± {row['gain_se']:.2f}")
+            groups = "-" if row["groups"] is None else str(row["groups"])
             shares = ["-" if row[name] is None else f"{row[name]:.3f}" for name in ("first", "last")]
             table.add_row(
                 printable(row["task"]),
                 str(row["n"]),
+                groups,
                 f"{row['lq']:.2f}",
                 f"{row['restored']:.2f}",
-                f"{gain:+.2f}",
+                gain,
                 *shares,
             )
         console.print(table)

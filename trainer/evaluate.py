@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from manifests import files, images
 from manifests.errors import UserError
 from trainer import metrics as metrics_
 from trainer import tables, tiling
+from trainer.clustered import mean_and_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,10 @@ TILE, OVERLAP = 1024, 64
 
 @dataclass(frozen=True)
 class Scored:
-    """One metric of one image; `lq` is the score of the input, None where a metric is not defined."""
+    """One metric of one image; `lq` is the score of the input, None where a metric is not defined.
+
+    group: the scene, from the manifest; None where it has none.
+    """
 
     pair_id: str
     dataset: str
@@ -42,11 +45,17 @@ class Scored:
     metric: str
     lq: float | None
     value: float | None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric of one task: mean over the `n` images that have it, its standard error, and the input's mean."""
+    """One metric of one task: mean over the `n` images that have it, its standard error, and the input's mean.
+
+    groups: scenes of these images; None where unknown. gain: mean of value - lq over the images that have both.
+    gain_se: its standard error. Both standard errors are over groups where these are known, else over images (see
+    `clustered.mean_and_error`); None for a single group.
+    """
 
     task: str
     metric: str
@@ -54,6 +63,9 @@ class Summary:
     se: float | None
     n: int
     lq: float | None
+    groups: int | None = None
+    gain: float | None = None
+    gain_se: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ def conventions(metrics: Iterable[metrics_.Metric], *, crop: int | None = None, 
         "area": "whole image" if crop is None else f"centre {crop}x{crop} pixels of larger images",
         "output": "moving-average weights, clamped to [0, 1], rounded to 8 bit",
         "tiles": f"none up to {tile}x{tile} pixels, above that {tile} pixels with an overlap of {OVERLAP}",
-        "mean": "over images; standard error over images",
+        "mean": "over images; standard error over groups (scenes); gain is restored - input of each image",
         **{metric.name: metric.convention for metric in metrics},
     }
     return {**said, "fingerprint": files.digest(said)[:12]}
@@ -120,23 +132,28 @@ def score(
         for metric in metrics[row.task]:
             before = metric.measure(triple[0], gt) if inputs else None
             after = metric.measure(triple[1], gt)
-            scored.append(Scored(row.pair_id, row.dataset, row.task, row.subtask, metric.name, before, after))
+            scored.append(
+                Scored(row.pair_id, row.dataset, row.task, row.subtask, metric.name, before, after, row.group)
+            )
         seen()
     model.train(training)
     return scored, samples
 
 
 def summarise(scored: Sequence[Scored]) -> list[Summary]:
-    """Means and standard errors, a row per task and metric, tasks in alphabetical order."""
+    """Means, gains and standard errors, a row per task and metric, tasks in alphabetical order."""
     out = []
     for task, metric in sorted(dict.fromkeys((one.task, one.metric) for one in scored), key=lambda pair: pair[0]):
         mine = [one for one in scored if one.task == task and one.metric == metric]
-        values = [one.value for one in mine if one.value is not None]
+        known = [(one.value, one.group) for one in mine if one.value is not None]
+        if not known:
+            continue
+        value, se, groups = mean_and_error(*zip(*known, strict=True))
         inputs = [one.lq for one in mine if one.lq is not None]
-        if values:
-            se = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-            lq = statistics.fmean(inputs) if inputs else None
-            out.append(Summary(task, metric, statistics.fmean(values), se, len(values), lq))
+        lq = statistics.fmean(inputs) if inputs else None
+        pairs = [(one.value - one.lq, one.group) for one in mine if one.value is not None and one.lq is not None]
+        gain, gain_se, _ = mean_and_error(*zip(*pairs, strict=True)) if pairs else (None, None, None)
+        out.append(Summary(task, metric, value, se, len(known), lq, groups, gain, gain_se))
     return out
 
 
@@ -173,7 +190,7 @@ def evaluate(
     refuse_existing(path)
     if table is not None:
         tables.check_path(table)
-    index = open_index(manifest, split)
+    index = open_index(manifest, split, groups=True)
     model = checkpoint_.load_model(opened, where)
     bf16 = devices.uses_bf16("auto", where)
     with counted(f"eval {split}", len(index.rows), "images") as seen:

@@ -111,7 +111,7 @@ def _card(found: checkpoint_.Checkpoint, model: nn.Module) -> str:
     if rows:
         lines += ["## Scores on the reference split during training", ""]
         lines += [
-            "| task | metric | input | restored | ± SE | images | share of the batch | epochs |",
+            "| task | metric | input | restored | ± SE | gain | ± SE | images | groups | share of the batch | epochs |",
             "|---" * 8 + "|",
         ]
         lines += [_scored(row) for row in rows]
@@ -130,8 +130,8 @@ def _card(found: checkpoint_.Checkpoint, model: nn.Module) -> str:
 
 
 def _scored(row: dict[str, Any]) -> str:
-    numbers = (row["lq"], row["value"], row["se"], row["n"], row["weight"], row["epochs"])
-    cells = ["–" if value is None else f"{value:.4g}" for value in numbers]
+    names = ("lq", "value", "se", "gain", "gain_se", "n", "groups", "weight", "epochs")
+    cells = ["–" if row.get(name) is None else f"{row[name]:.4g}" for name in names]
     return f"| {row['task']} | {row['metric']} | " + " | ".join(cells) + " |"
 
 

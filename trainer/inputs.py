@@ -29,7 +29,7 @@ def open_inputs(config: Config, device: str) -> Inputs:
     manifests = [config.data.manifest, *([config.data.replay] if config.data.replay else [])]
     schedule = mixture.read_schedule(config.mixture)
     index = open_index(manifests, "train", strata=schedule.strata_column if schedule else "task")
-    reference = open_index(manifests, "ref", cache=cache_of(config))
+    reference = open_index(manifests, "ref", cache=cache_of(config), groups=True)
     scorers = _scorers(config, index, reference, device)
     mixed = mixture.Mixture(config.mixture, index, schedule)
     mixed.check_epochs(config.optimiser.steps * config.data.batch)

@@ -27,7 +27,7 @@ from trainer import team as team_
 from trainer.config import Config
 from trainer.learner import Learner
 from trainer.progress import Steps
-from trainer.state import State, count, metric_rows, note_best, observation
+from trainer.state import State, count, metric_rows, note_best, observation, paired
 from trainer.stream import plan
 from trainer.stream.loader import Batch, Stream
 
@@ -244,6 +244,7 @@ class _Loop:
         scored: list[Any] = [None] * len(self.reference.rows)
         for rank, (mine, _) in enumerate(parts):
             scored[rank :: len(parts)] = mine
+        scored = paired(state, scored)
         rows = metric_rows(state, mixture, evaluate.summarise(scored))
         signs = {task: 1.0 if metric.higher_is_better else -1.0 for task, metric in self.scorers.items()}
         oriented = {row["task"]: row["value"] * signs[row["task"]] for row in rows}

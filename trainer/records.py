@@ -2,7 +2,8 @@
 
 config.json          resolved config, versions, fingerprints of data and schedule, conventions
 schedule.parquet     interval, task, score, weight (with a shard schedule: interval, shard, task, weight)
-metrics.parquet      step, task, metric, value, se, n, lq, train_loss, weight, share, samples_seen, epochs
+metrics.parquet      step, task, metric, value, se, n, lq, groups, gain, gain_se, train_loss, weight, share,
+                     samples_seen, epochs
 run.jsonl            what happened when, and how fast: the only place with times
 samples/, tensorboard/, checkpoints/
 """
@@ -32,9 +33,12 @@ METRICS = pa.schema(
         ("task", pa.string()),
         ("metric", pa.string()),
         ("value", pa.float64()),  # mean over the task's images of D_ref, in the metric's own direction
-        ("se", pa.float64()),
+        ("se", pa.float64()),  # null for a single group
         ("n", pa.int64()),
         ("lq", pa.float64()),  # the same of the unrestored input
+        ("groups", pa.int64()),  # scenes of D_ref that the n images come from; null where unknown
+        ("gain", pa.float64()),  # mean of value - lq over images, in the metric's own direction
+        ("gain_se", pa.float64()),  # its standard error; se and gain_se are over groups
         ("train_loss", pa.float64()),  # mean since the last evaluation; null at step 0
         ("weight", pa.float64()),  # requested since the last evaluation; null at step 0
         ("share", pa.float64()),  # realised since the last evaluation; null at step 0

@@ -18,17 +18,13 @@ def show_evaluation(result: Evaluation) -> None:
     console = out()
     for metric in dict.fromkeys(row.metric for row in result.table):
         table = Table("task", title=f"{metric} on {result.split}, step {result.step}", title_justify="left")
-        for name in ("n", "input", "restored", "± SE", "gain"):
+        for name in ("n", "groups", "input", "restored", "± SE", "gain", "± SE"):
             table.add_column(name, justify="right")
         for row in (row for row in result.table if row.metric == metric):
-            gain = None if row.lq is None else row.value - row.lq
+            groups = "–" if row.groups is None else str(row.groups)
+            values = (_figure(value) for value in (row.lq, row.value, row.se))
             table.add_row(
-                printable(row.task),
-                str(row.n),
-                _figure(row.lq),
-                _figure(row.value),
-                _figure(row.se),
-                _figure(gain, sign="+"),
+                printable(row.task), str(row.n), groups, *values, _figure(row.gain, sign="+"), _figure(row.gain_se)
             )
         console.print(table)
     for reason in result.missing.values():
@@ -57,10 +53,12 @@ def show_run(folder: str) -> None:
     steps = said["config"]["optimiser"]["steps"]
     done = rows[0]["step"] if rows else 0
     table = Table("task", "metric", title=f"evaluated at step {done} of {steps}", title_justify="left")
-    for name in ("input", "value", "± SE", "weight", "samples", "epochs"):
+    for name in ("input", "value", "± SE", "gain", "± SE", "weight", "samples", "epochs"):
         table.add_column(name, justify="right")
     for row in rows:
-        numbers = (_figure(row[name]) for name in ("lq", "value", "se", "weight"))
+        gain = row["value"] - row["lq"] if row.get("gain") is None and row["lq"] is not None else row.get("gain")
+        numbers = [_figure(row[name]) for name in ("lq", "value", "se")]
+        numbers += [_figure(gain, sign="+"), _figure(row.get("gain_se")), _figure(row["weight"])]
         table.add_row(printable(row["task"]), row["metric"], *numbers, str(row["samples_seen"]), _figure(row["epochs"]))
     if rows:
         console.print(table)

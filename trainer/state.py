@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.evaluate import Summary
+    from trainer.evaluate import Scored, Summary
     from trainer.mixture import Mixture
 
 
@@ -34,6 +34,9 @@ class State:
     recent: list[float] = field(default_factory=list)  # losses that a spike is measured by, where one is looked for
     off: int = 0  # steps in a row above them
     rollbacks: int = 0
+    inputs: dict[str, float] = field(
+        default_factory=dict
+    )  # pair_id of D_ref → score of its LQ, from the first evaluation
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # mean, worst → step and value
     replaced: dict[str, int] = field(default_factory=dict)  # pair_id that cannot be read → how often it came
     schedule: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +59,13 @@ def count(state: State, tasks: list[str], values: list[float] | None) -> float:
     return math.fsum(values) / len(values)
 
 
+def paired(state: State, scored: list[Scored]) -> list[Scored]:
+    """The scores with those of their inputs, which are measured at the first evaluation and kept in the state."""
+    if not state.inputs:
+        state.inputs = {one.pair_id: one.lq for one in scored if one.lq is not None}
+    return [replace(one, lq=state.inputs.get(one.pair_id)) if one.lq is None else one for one in scored]
+
+
 def metric_rows(state: State, mixture: Mixture, summaries: list[Summary]) -> list[dict[str, Any]]:
     """The summaries as rows of metrics.parquet, with what happened since the last evaluation."""
     before = {row["task"]: row["lq"] for row in state.metrics[: len(summaries)]}
@@ -64,11 +74,13 @@ def metric_rows(state: State, mixture: Mixture, summaries: list[Summary]) -> lis
     rows = []
     for one in summaries:
         loss = state.loss.get(one.task)
+        lq = before[one.task] if before else one.lq
         rows.append(
             {
                 "step": state.step,
                 **asdict(one),
-                "lq": before[one.task] if before else one.lq,
+                "lq": lq,
+                "gain": one.value - lq if one.gain is None and lq is not None else one.gain,
                 "train_loss": loss[0] / loss[1] if loss else None,
                 "weight": requested.get(one.task),
                 "share": state.drawn.get(one.task, 0) / total if total else None,

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from manifests import files
 from manifests.errors import UserError
+from trainer.clustered import mean_and_error
 
 if TYPE_CHECKING:
-    from trainer.evaluate import Evaluation
+    from trainer.evaluate import Evaluation, Scored
 
 SUFFIXES = (".md", ".tex", ".csv")
+KINDS = ("", " (input)", " (gain)", " (gain SE)")
 
 
 def check_path(path: str) -> None:
@@ -36,12 +38,14 @@ def write(result: Evaluation, path: str) -> None:
 
 
 def cells(result: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: task, dataset, images, then each metric of the restored and of the input; a mean at the end.
+    """Header and rows: task, dataset, images, groups, then each metric of the restored and of the input, the gain and
+    its standard error over groups; a mean at the end.
 
-    A metric without a value, or whose weights are missing, is "–", never 0. The mean is over rows.
+    A metric without a value, or whose weights are missing, is "–", never 0. The mean is over rows; it has no standard
+    error, since rows share scenes.
     """
     metrics = list(dict.fromkeys(one.metric for one in result.images)) + list(result.missing)
-    header = ["task", "dataset", "images", *(f"{name}{kind}" for name in metrics for kind in ("", " (input)"))]
+    header = ["task", "dataset", "images", "groups", *(f"{name}{kind}" for name in metrics for kind in KINDS)]
     numbers: list[list[float | None]] = []
     rows: list[list[str]] = []
     for task, dataset in sorted({(one.task, one.dataset) for one in result.images}):
@@ -49,13 +53,26 @@ def cells(result: Evaluation) -> tuple[list[str], list[list[str]]]:
         line: list[float | None] = []
         for name in metrics:
             scored = [one for one in mine if one.metric == name]
-            line += [_mean([one.value for one in scored]), _mean([one.lq for one in scored])]
+            line += [_mean([one.value for one in scored]), _mean([one.lq for one in scored]), *_gain(scored)]
         numbers.append(line)
-        rows.append([task, dataset, str(len({one.pair_id for one in mine})), *map(_shown, line)])
+        groups = {one.group for one in mine}
+        counts = [str(len({one.pair_id for one in mine})), "–" if None in groups else str(len(groups))]
+        rows.append([task, dataset, *counts, *map(_shown, line)])
     if len(rows) > 1:
         means = [_mean(column) if None not in column else None for column in zip(*numbers, strict=True)]
-        rows.append(["mean", "", "", *map(_shown, means)])
+        means[len(KINDS) - 1 :: len(KINDS)] = [None] * len(metrics)
+        rows.append(["mean", "", "", "", *map(_shown, means)])
     return header, rows
+
+
+def _gain(scored: Sequence[Scored]) -> tuple[float | None, float | None]:
+    """Mean of value - lq over the images that have both, and its standard error."""
+    pairs = [
+        (one.value - one.lq, one.group)
+        for one in scored
+        if one.value is not None and one.lq is not None and math.isfinite(one.value - one.lq)
+    ]
+    return mean_and_error(*zip(*pairs, strict=True))[:2] if pairs else (None, None)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from manifests import images
 from manifests.errors import UserError
-from trainer import checkpoint, evaluate, metrics, models, tables, tiling
+from trainer import checkpoint, clustered, evaluate, metrics, models, tables, tiling
 from trainer.ema import EMA
 from trainer.stream.index import open_index
 
@@ -78,6 +78,50 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder.parent)
 
 
+def _rows_by_group(result: evaluate.Evaluation, task: str) -> list[list[int]]:
+    mine = [one for one in result.images if one.task == task and one.metric == "psnr"]
+    return [[k for k, one in enumerate(mine) if one.group == group] for group in ("china", "flower")]
+
+
+def _scored(group: str | None, lq: float | None, value: float | None) -> evaluate.Scored:
+    return evaluate.Scored("p", "d", "sr", "", "psnr", lq, value, group)
+
+
+def test_standard_errors_are_over_groups_and_gains_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    level = np.repeat(rng.normal(30, 5, 6), 10)  # scenes differ a lot, their gains hardly
+    lq = level + rng.normal(0, 0.5, 60)
+    value = lq + 2 + np.repeat(rng.normal(0, 0.3, 6), 10)
+    groups = [f"g{k // 10}" for k in range(60)]
+    (row,) = evaluate.summarise([_scored(*one) for one in zip(groups, lq, value, strict=True)])
+    assert (row.n, row.groups) == (60, 6)
+    assert row.se == pytest.approx(np.std(value.reshape(6, 10).mean(1), ddof=1) / np.sqrt(6))
+    assert row.gain == pytest.approx((value - lq).mean())
+    assert row.gain_se == pytest.approx(np.std((value - lq).reshape(6, 10).mean(1), ddof=1) / np.sqrt(6))
+    assert row.gain_se < row.se / 4, "the gain is known better than the level"
+    (own,) = evaluate.summarise([_scored(f"g{k}", *one) for k, one in enumerate(zip(lq, value, strict=True))])
+    assert own.se == pytest.approx(np.std(value, ddof=1) / np.sqrt(60)), "an image a group: the usual one"
+    assert row.se > 2.5 * own.se, "crops of one scene are not independent"
+
+
+def test_unequal_groups_follow_the_cluster_robust_formula() -> None:
+    values, groups = [1.0, 2.0, 3.0, 10.0], ["a", "a", "a", "b"]
+    mean, error, count = clustered.mean_and_error(values, groups)
+    assert (mean, count) == (4.0, 2)
+    assert error == pytest.approx(np.sqrt(2 / 1 * ((-6) ** 2 + 6**2)) / 4)  # sums of residuals: -6 and 6
+
+
+def test_one_group_has_no_standard_error_and_unknown_groups_are_said() -> None:
+    (one,) = evaluate.summarise([_scored("a", 20, 21), _scored("a", 20, 25)])
+    assert (one.groups, one.se, one.gain, one.gain_se) == (1, None, 3.0, None)
+    (unknown,) = evaluate.summarise([_scored("a", 20, 21), _scored(None, 20, 25)])
+    assert unknown.groups is None and unknown.se == pytest.approx(2.0)
+    (no_input,) = evaluate.summarise([_scored("a", None, 21), _scored("b", None, 25)])
+    assert (no_input.lq, no_input.gain, no_input.gain_se, no_input.groups) == (None, None, None, 2)
+    (part,) = evaluate.summarise([_scored("a", 20, 21), _scored("b", 20, None), _scored("c", 10, 13)])
+    assert (part.n, part.groups, part.gain) == (2, 2, 2.0)
+
+
 def test_evaluation_is_what_one_computes_by_hand(saved: str, manifest: str) -> None:
     result = evaluate.evaluate(saved, manifest, metrics=["psnr", "ssim"], device="cpu")
     index = open_index(manifest, "test")
@@ -94,7 +138,13 @@ def test_evaluation_is_what_one_computes_by_hand(saved: str, manifest: str) -> N
         values = [one.value for one in result.images if one.task == task and one.metric == "psnr"]
         found = next(row for row in result.table if row.task == task and row.metric == "psnr")
         assert found.n == 8 and found.value == pytest.approx(np.mean(values))
-        assert found.se == pytest.approx(np.std(values, ddof=1) / np.sqrt(8))
+        by_group = np.reshape([np.array(values)[list(rows)] for rows in _rows_by_group(result, task)], (2, 4))
+        assert found.groups == 2
+        assert found.se == pytest.approx(np.std(by_group.mean(axis=1), ddof=1) / np.sqrt(2)), "equal groups: of means"
+        gains = [one.value - one.lq for one in result.images if one.task == task and one.metric == "psnr"]
+        assert found.gain == pytest.approx(np.mean(gains))
+        means = [np.mean([gains[k] for k in rows]) for rows in _rows_by_group(result, task)]
+        assert found.gain_se == pytest.approx(np.std(means, ddof=1) / np.sqrt(2))
     written = json.loads(Path(result.path).read_text())
     assert written["conventions"]["fingerprint"] == result.conventions["fingerprint"]
     table = pq.read_table(result.path.replace(".json", ".parquet"))
@@ -161,14 +211,18 @@ def test_the_table_of_a_paper(saved: str, manifest: str, tmp_path: Path) -> None
         tables.write(result, str(path))
     md, tex, csv = (path.read_text() for path in paths)
     header, rows = tables.cells(result)
-    assert header[:5] == ["task", "dataset", "images", "psnr", "psnr (input)"]
+    assert header[:6] == ["task", "dataset", "images", "groups", "psnr", "psnr (input)"]
+    assert header[6:8] == ["psnr (gain)", "psnr (gain SE)"]
     tasks = sorted({one.task for one in result.images})
     assert [row[0] for row in rows] == [*tasks, "mean"]
     first = [one.value for one in result.images if one.task == tasks[0] and one.metric == "psnr"]
-    assert rows[0][3] == f"{np.mean(first):.2f}"
+    assert rows[0][2:5] == ["8", "2", f"{np.mean(first):.2f}"]
+    summary = next(row for row in result.table if row.task == tasks[0] and row.metric == "psnr")
+    assert [float(cell) for cell in rows[0][6:8]] == pytest.approx([summary.gain, summary.gain_se], abs=6e-3)
+    assert rows[-1][7] == "–", "rows share scenes, so their mean has no standard error"
     assert md.startswith("| task | dataset |") and "fingerprint" in md
     assert tex.count(r"\\") == len(rows) + 1 and r"\toprule" in tex and tex.count(r"\midrule") == 2
-    assert csv.splitlines()[0].startswith("task,dataset,images,psnr")
+    assert csv.splitlines()[0].startswith("task,dataset,images,groups,psnr")
     for path in (str(paths[0]), str(tmp_path / "t.docx")):
         with pytest.raises(UserError):
             tables.check_path(path)

@@ -71,6 +71,9 @@ def test_metrics_hold_every_evaluation_and_the_realised_shares(straight: str, ma
     rows, planned = _rows(straight, "metrics"), _rows(straight, "schedule")
     assert [row["step"] for row in rows] == [step for step in (0, 4, 8, 12) for _ in range(3)]
     assert all(row["n"] == 8 and row["se"] > 0 and row["metric"] == "psnr" for row in rows)
+    assert all(row["groups"] == 2 and row["gain"] == pytest.approx(row["value"] - row["lq"]) for row in rows)
+    assert all(row["gain_se"] < row["se"] for row in rows), "paired with inputs measured at step 0 alone"
+    assert any(row["gain_se"] > 0 for row in rows[-3:])
     for row in rows[3:]:
         weight = next(
             w["weight"] for w in planned if w["task"] == row["task"] and w["interval"] == row["step"] // 4 - 1

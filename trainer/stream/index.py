@@ -73,12 +73,13 @@ def open_index(
     *,
     strata: str = "task",
     cache: Cache | None = None,
+    groups: bool = False,
 ) -> Index:
     """The kept pairs of `split` (all splits for None) in a manifest or shard folder, or in several.
 
     strata: "task", or "shard": each shard is then a stratum of its own. cache: through which `Index.load` reads remote
-    shards. Raises UserError when there is nothing to
-    train on, with what to do about it, and when two manifests have the same pair.
+    shards. groups: read the groups (scenes) as well; rows have None otherwise. Raises UserError when there is nothing
+    to train on, with what to do about it, and when two manifests have the same pair.
     """
     if strata not in ("task", "shard"):
         raise ValueError(f"strata: 'task' or 'shard', not {strata!r}")
@@ -87,7 +88,7 @@ def open_index(
         raise UserError(f"{opened[0].path}: weights per shard are for one manifest, not for {len(opened)}", exit_code=2)
     columns = Columns(sum(one.rows["kept"] for one in opened))
     for source, one in enumerate(opened):
-        _read(columns, one, source, split)
+        _read(columns, one, source, split, groups)
     if len(opened) > 1 and (named := columns.twice()):
         raise UserError(f"{opened[0].path} and {opened[1].path} both have pair {named}: leave it out of one")
     index = _index(columns, opened, strata)
@@ -129,12 +130,13 @@ def _index(columns: Columns, opened: Sequence[tables.Manifest], strata: str) -> 
     )
 
 
-def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str | None) -> None:
+def _read(columns: Columns, manifest: tables.Manifest, source: int, split: str | None, groups: bool) -> None:
     """Add the pairs that count, part by part. Raises UserError when there are none, with what to do about it."""
     sharded = "shard" in manifest.column_names
     kept, seen, found, alone, begun = 0, set[str | None](), 0, 0, columns.count
     cropped = [name for name in crops.COLUMNS if name in manifest.column_names and not sharded]
-    for part in manifest.parts([*COLUMNS, *cropped, *(["shard", *PLACES] if sharded else [])]):
+    more = ["group"] if groups and "group" in manifest.column_names else []
+    for part in manifest.parts([*COLUMNS, *cropped, *more, *(["shard", *PLACES] if sharded else [])]):
         part = _where(part, "status", "kept")
         kept += len(part)
         if split is not None:

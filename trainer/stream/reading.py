@@ -28,6 +28,7 @@ class Row(NamedTuple):
 
     cropped: the files are larger than that by less than `scale` pixels of the GT, and a pixel of the LQ, at the right
     and the bottom; what is beyond does not belong to the pair.
+    group: the scene; None where it is unknown or was not asked for.
     """
 
     pair_id: str
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     lq: Member
     gt: Member
     cropped: bool = False
+    group: str | None = None
 
 
 class Pair(NamedTuple):

@@ -43,6 +43,7 @@ class Columns:
         self.starts: list[int] = []
         self.ids: list[Ids] = []
         self.paths: list[tuple[pa.Array, pa.Array] | None] = []
+        self.groups: list[pa.Array | None] = []
         self._hashing = ThreadPoolExecutor(1)
         self._hashed: list[Future[None]] = []
         self._digests = {name: (_digest(), _digest()) for name in (*HASHED, *SIZES)}
@@ -61,6 +62,7 @@ class Columns:
         self.ids.append(_packed(_joined(part.column("pair_id"))))
         single = part.column("shard").null_count > 0
         self.paths.append((_joined(part.column("lq_path")), _joined(part.column("gt_path"))) if single else None)
+        self.groups.append(_joined(part.column("group")) if "group" in part.column_names else None)
         self._hashed.append(self._hashing.submit(self._hash, part, place))  # at the same time as the next part is read
         self.count += len(part)
 
@@ -110,6 +112,13 @@ class Columns:
         lq, gt = (column[row - self.starts[part]].as_py() for column in paths)
         return lq, gt
 
+    def group(self, row: int) -> str | None:
+        """The group of a row; None where it has none, or where groups were not read."""
+        part = bisect.bisect_right(self.starts, row) - 1
+        groups = self.groups[part]
+        name: str | None = None if groups is None else groups[row - self.starts[part]].as_py()
+        return name
+
     def _codes(self, name: str, column: pa.ChunkedArray) -> Array:
         """Each row's number in `names[name]`; a null is a name as well."""
         encoded = pc.dictionary_encode(_joined(column), null_encoding="encode")
@@ -131,6 +140,7 @@ class Rows(Sequence[Row]):
         self._columns, self._manifests, self._of_shard = columns, manifests, strata == "shard"
         shards = columns.names["shard"]
         self._urls = [[name and one.locate_shard(name) for name in shards] for one in manifests]
+        self._grouped = any(part is not None for part in columns.groups)
         self._kinds = [columns[name] for name in (*NAMED, "source", *NUMBERS)]
 
     def __len__(self) -> int:
@@ -163,7 +173,10 @@ class Rows(Sequence[Row]):
             url = self._urls[source][codes[NAMED.index("shard")]]
             lq, gt = Member(url, lq_at, lq_size), Member(url, gt_at, gt_size)
         stratum, pair_id = shard if self._of_shard else task, self._columns.pair_id(index)
-        return Row(pair_id, task, subtask or "", dataset, stratum, scale, width, height, shard, lq, gt, bool(cropped))
+        group = self._columns.group(index) if self._grouped else None
+        return Row(
+            pair_id, task, subtask or "", dataset, stratum, scale, width, height, shard, lq, gt, bool(cropped), group
+        )
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
