@@ -44,6 +44,9 @@ def ingest(
     group: Annotated[str | None, typer.Option(help="Template of the scene: '{scene}'.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
     layout: Annotated[str | None, typer.Option(help="Known dataset (curate layouts lists them), or auto.")] = None,
+    pairs: Annotated[
+        str | None, typer.Option(metavar="FILE", help="List of pairs: CSV or JSONL with lq and gt, or two columns.")
+    ] = None,
     score: Annotated[list[str] | None, typer.Option(help="Metrics to measure from the same decode.")] = None,
     identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
     max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
@@ -52,6 +55,9 @@ def ingest(
     crop_to_scale: Annotated[
         bool, typer.Option("--crop-to-scale", help="Use GTs that are no multiple of the scale, cropped on reading.")
     ] = False,
+    join_scores: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Scores of your own, by pair_id or sha256 (see curate join).")
+    ] = None,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
@@ -67,6 +73,7 @@ def ingest(
     Example: curate ingest data/unknown --layout auto --dry-run
     Example: curate ingest data/mine --lq 'hazy/{id}_*.jpg' --gt 'clear/{id}.png' --task dehaze -o mine
     Example: curate ingest data/Urban100 --lq 'LRx4/{id}x4.png' --gt 'HR/{id}.png' --task sr --crop-to-scale
+    Example: curate ingest data/mine --pairs pairs.csv --task derain -o listed
     Example: curate ingest photos --gt '{id}.png' --task clean --dataset mine --score signals --identify
     """
     from curate import ingest as stage
@@ -79,10 +86,17 @@ def ingest(
         layout = best_layout(folder)
         typer.echo(f"layout: {layout}", err=True)
     if dry_run:
-        from curate.sources import from_patterns
+        from curate import sources
         from curate.survey import survey
 
-        chosen = known.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
+        if pairs:
+            from curate import pair_list
+
+            sources.refuse_with_list(gt, lq, layout)
+            listed = pair_list.read(pairs, folder, pair_list.Defaults(task, subtask, split, group, license))
+            display.surveyed(survey(folder, known.Layout("", task or "", (), license), listed))
+            return
+        chosen = known.load(layout) if layout else sources.from_patterns(gt, lq, task, subtask, split, group, license)
         display.surveyed(survey(folder, chosen))
         return
     done = stage.ingest(
@@ -97,12 +111,14 @@ def ingest(
         group=group,
         license=license,
         layout=layout,
+        pairs=pairs,
         score=score or (),
         identify=identify,
         max_pixels=max_pixels or MAX_PIXELS,
         append=append,
         reuse=reuse or (),
         crop_to_scale=crop_to_scale,
+        join_scores=join_scores,
         workers=workers,
         max_errors=max_errors,
         dask_address=dask_address,
@@ -164,6 +180,26 @@ def merge(
     from manifests.table import read
 
     display.finished(run(manifests, output), [read(path) for path in manifests])
+
+
+@app.command()
+def join(
+    scores: Annotated[str, typer.Option(metavar="FILE", help="CSV, Parquet or JSONL with pair_id or sha256.")],
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+) -> None:
+    """Add scores of your own as columns, to be used by filter: numbers by pair_id, or by the sha256 of the GT.
+
+    A column is called as in the file where that begins with a prefix of scores (user., iqa., judge., ...); another
+    becomes user.<name>.
+
+    \b
+    Example: curate join manifest --scores aesthetics.csv
+    Example: curate filter manifest-join --min user.aesthetics=5
+    """
+    from curate.join import join as run
+
+    display.finished(run(manifest, output, scores=scores))
 
 
 @app.command()

@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, identify, layouts, scales, scorers
+from curate import engine, identify, join, layouts, pair_list, scales, scorers
 from curate import reuse as reuse_
 from curate.clusters import assign_groups, join_groups
+from curate.layouts import Layout
 from curate.listing import list_folder
-from curate.sources import Source, from_patterns, sources_of
+from curate.sources import Source, from_patterns, refuse_with_list, sources_of
 from manifests import crops, files, images, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
@@ -49,12 +50,14 @@ def ingest(
     group: str | None = None,
     license: str | None = None,
     layout: str | None = None,
+    pairs: str | None = None,
     score: Sequence[str] = (),
     identify: bool = False,
     max_pixels: int = images.MAX_PIXELS,
     append: str | None = None,
     reuse: Sequence[str] = (),
     crop_to_scale: bool = False,
+    join_scores: str | None = None,
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
@@ -62,9 +65,11 @@ def ingest(
     """Make a manifest of the images in `folder` (a local path or any fsspec URL).
 
     Either `layout` names a known dataset, or `gt` (and `lq`, unless the folder holds clean photographs only) are path
-    patterns relative to `folder`, such as `lq="hazy/{id}_*.jpg", gt="clear/{id}.png"`, with the `task` they train.
+    patterns relative to `folder`, such as `lq="hazy/{id}_*.jpg", gt="clear/{id}.png"`, with the `task` they train; `lq`
+    alone is for images without ground truth. Or `pairs` is a list of pairs, as `curate.pair_list` reads it.
     `group` is a template over the captures ("{scene}"); without one, equal and near-equal GTs share a group.
     `score` and `identify` measure the GT from the same decode as everything else (the fused form).
+    `join_scores` is a table of scores that `curate.join` adds to the rows.
     `append` names a manifest whose rows come first; only pairs that it does not list are looked at. `reuse` names
     manifests from which facts and scores are taken for files of the same content, which are then not decoded.
     `crop_to_scale` keeps pairs whose GT is no multiple of the scale: whatever reads them crops GT (and LQ, where its
@@ -74,11 +79,17 @@ def ingest(
     """
     refuse_existing(output)
     engine.warm_up(0 if dask_address else workers, __name__, "curate.signals.measure")
-    listing = list_folder(folder)
-    listing.announce(folder)
-    chosen = layouts.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
+    scores = join.load(join_scores) if join_scores else None
+    if pairs:
+        refuse_with_list(gt, lq, layout)
+        chosen = Layout("", task or "", (), license)
+        sources = pair_list.read(pairs, folder, pair_list.Defaults(task, subtask, split, group, license))
+    else:
+        chosen = layouts.load(layout) if layout else from_patterns(gt, lq, task, subtask, split, group, license)
+        listing = list_folder(folder)
+        listing.announce(folder)
+        sources = sources_of(chosen, listing.images, folder)
     name = dataset or (chosen.name.lower() if layout else os.path.basename(os.path.abspath(folder).rstrip("/")))
-    sources = sources_of(chosen, listing.images, folder)
     base = read(append) if append else None
     if base:
         _check_root(base, name, folder)
@@ -89,6 +100,8 @@ def ingest(
     options = Options(folder, name, request, identify, max_pixels, tuple(reuse), crop_to_scale)
     params = {"dataset": name, "layout": asdict(chosen), "metrics": request.fingerprints(), "identify": identify}
     params |= {"crop_to_scale": True} if crop_to_scale else {}
+    params |= {"pairs": files.digest([asdict(source) for source in sources])} if pairs else {}
+    params |= {"joined": scores.params} if scores else {}
     work, units = engine.work_folder(output), list(_units(sources))
     tables = engine.run_units(
         work,
@@ -102,6 +115,10 @@ def ingest(
     )
     table = pa.concat_tables([_table([], options), *tables], promote_options="default")
     scales.announce(table)
+    if scores:
+        join.check(scores, [table.column(scores.key)])
+        join.check_kinds(scores, table.schema)
+        table = join.enter(table, scores)
     stage = stage_entry("ingest", VERSION, params, [base] if base else [])
     if base:
         parts = _appended(base, table)

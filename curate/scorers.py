@@ -15,7 +15,7 @@ from manifests.errors import UserError
 SIGNALS_VERSION = 3
 BF16 = ":bf16"  # ends the fingerprint of what was measured so
 DACLIP = "daclip"  # among a request's names: the classifier, whose weights are a file
-_PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
+PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.", "user.", "pair.")  # of columns that rules can name
 
 
 def signal_metrics() -> dict[str, metrics.Metric]:
@@ -37,7 +37,7 @@ def expand(names: Sequence[str]) -> list[str]:
 
 def column_of(name: str) -> str:
     """The column that a metric's name, or a column's own name such as `degradation.noise`, stands for."""
-    if name.startswith(_PREFIXES):
+    if name.startswith(PREFIXES):
         return name
     return metrics.column(metrics.known(name, signal_metrics()).name)
 

@@ -46,6 +46,13 @@ def from_patterns(
     return Layout("", task, (PairSet(gt, lq, subtask, named, group),), license)
 
 
+def refuse_with_list(gt: str | None, lq: str | None, layout: str | None) -> None:
+    """Raises UserError for what cannot be said beside a list of pairs."""
+    given = [option for option, value in (("--gt", gt), ("--lq", lq), ("--layout", layout)) if value]
+    if given:
+        raise UserError(f"{given[0]} means nothing beside --pairs: the list names both files of a pair", exit_code=2)
+
+
 def sources_of(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:
     """The rows of all sets of the layout, sorted by GT so that a shared GT is decoded once."""
     out: list[Source] = []

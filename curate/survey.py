@@ -39,12 +39,12 @@ class Survey:
     seconds: float = 0.0
 
 
-def survey(folder: str, layout: Layout) -> Survey:
-    """What ingesting `folder` under `layout` would find. Decodes a few files, writes nothing."""
+def survey(folder: str, layout: Layout, sources: Sequence[Source] | None = None) -> Survey:
+    """What ingesting `folder` under `layout` would find (or these `sources`). Decodes a few files, writes nothing."""
     looked = list_folder(folder)
     looked.announce(folder)
     listing = looked.images
-    sources = sources_of(layout, listing, folder)
+    sources = sources_of(layout, listing, folder) if sources is None else sources
     found = Survey(layout.name)
     for one in layout.sets:
         if one.count:
@@ -61,7 +61,7 @@ def survey(folder: str, layout: Layout) -> Survey:
     used = sorted(_files(sources))
     found.unmatched = sorted(set(listing) - set(used))
     if not files.is_url(folder):
-        found.bytes = sum(os.path.getsize(os.path.join(folder, path)) for path in used)
+        found.bytes = sum(os.path.getsize(file) for path in used if os.path.isfile(file := os.path.join(folder, path)))
     found.seconds = _seconds(folder, used)
     return found
 

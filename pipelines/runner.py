@@ -31,7 +31,7 @@ STAGES: dict[str, Kind] = {
     **{
         f"curate.{name}": Kind(f"curate.{name}:{name}", "manifest.json")
         for name in (
-            *("ingest", "merge", "degrade", "score", "filter", "identify", "caption"),
+            *("ingest", "merge", "join", "degrade", "score", "filter", "identify", "caption"),
             *("dedup", "decontaminate", "split", "shard"),
         )
     },
