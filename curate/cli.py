@@ -78,6 +78,7 @@ def ingest(
     """
     from curate import ingest as stage
     from curate import layouts as known
+    from curate.doctor import diagnose
     from manifests.images import MAX_PIXELS
 
     if layout == "auto":
@@ -124,6 +125,7 @@ def ingest(
         dask_address=dask_address,
     )
     display.finished(done)
+    display.diagnosed(diagnose(done.path), done.path, first=3)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,46 @@ from manifests.errors import UserError
 if TYPE_CHECKING:
     from curate.vlm import Settings
 
-ManifestPath = Annotated[str, typer.Argument(metavar="[MANIFEST]", help="Manifest to read.")]
-Output = Annotated[str | None, typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.")]
+
+def _named(ctx: typer.Context, name: str) -> bool:
+    """Whether the user gave this parameter."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _manifest(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
+    """The manifest named; else the newest of the chain, which is said. See `manifests.newest`."""
+    if ctx.resilient_parsing or _named(ctx, param.name or ""):
+        return value
+    from manifests.newest import newest
+
+    found = newest(stage=ctx.info_name or "")
+    output = f"{value}-{ctx.info_name}"
+    if found != value and not os.path.exists(os.path.join(output, "manifest.json")):
+        typer.echo(f"reading {found}", err=True)
+    return found
+
+
+def _output(ctx: typer.Context, value: str | None) -> str | None:
+    """The output named; manifest-<stage> where no manifest is named either, however long the chain is."""
+    if value is not None or ctx.resilient_parsing or "manifest" not in ctx.params or _named(ctx, "manifest"):
+        return value
+    return f"manifest-{ctx.info_name}"
+
+
+ManifestPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="[MANIFEST]",
+        help="Manifest to read; default ./manifest, or the last one that was made of it (./manifest-filter).",
+        show_default=False,
+        callback=_manifest,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.", callback=_output),
+]
 AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes; 0: this one. With --device cuda: decoding threads per device.")

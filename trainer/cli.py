@@ -22,7 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Manifest = Annotated[str | None, typer.Option(help="Shards or manifest; default ./shards, else ./manifest.")]
+Manifest = Annotated[
+    str | None, typer.Option(help="Shards or manifest; default ./shards, else the newest of ./manifest*.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")]
 Config = Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")]
@@ -121,7 +123,8 @@ def run(
     parameters = config_.assign([*(settings or []), *([] if eta is None else [f"eta={eta}"])])
     layers = [config_.read(config) if config else {}, options, parameters]
     stored = records.read_identity(output) if resume else None
-    base = stored["config"] if stored else {"data": {"manifest": _default_manifest()}}
+    named = any(layer.get("data", {}).get("manifest") for layer in layers)
+    base = stored["config"] if stored else {} if named else {"data": {"manifest": _default_manifest()}}
     from trainer import loop
 
     built = config_.build(base, *layers)
@@ -340,9 +343,17 @@ def models() -> None:
 
 
 def _default_manifest() -> str:
+    """./shards where it is there, else the last manifest of the chain in this folder, which is said."""
     import os
 
-    return "./shards" if os.path.exists("./shards") else "./manifest"
+    if os.path.exists("./shards"):
+        return "./shards"
+    from manifests.newest import newest
+
+    found = newest()
+    if found != "manifest":
+        typer.echo(f"reading {found}", err=True)
+    return f"./{found}"
 
 
 def _pairs(given: list[str] | None, option: str, kind: type) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from curate import engine
 from curate.cli import app
 from curate.ingest import ingest
+from manifests import table
 from manifests.errors import UserError
 
 COMMANDS = (
@@ -63,6 +64,32 @@ def test_the_commands_work_in_order_with_no_path_given(command, hazy, tmp_path, 
     code, _, err = command("curate", "filter", "--iqa", "piqe")
     assert (code, err.count("\n")) == (1, 1)
     assert "exists already" in err
+
+
+def test_a_chain_without_paths_reads_what_the_stage_before_wrote(command, hazy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ingest = ("ingest", "data", "--lq", "hazy/{id}_*.jpg", "--gt", "clear/{id}.png", "--task", "dehaze")
+    chain = [(ingest, ""), (("filter", "--iqa", "entropy"), "manifest"), (("caption",), "manifest-filter")]
+    chain += [(("split", "--ref", "2", "--test", "2"), "manifest-caption"), (("shard",), "manifest-split")]
+    for arguments, source in chain:
+        code, _, err = command("curate", *arguments)
+        assert code == 0, err
+        assert (f"reading {source}\n" in err) == (source not in ("", "manifest"))
+        made = table.read(f"manifest-{arguments[0]}" if source else "manifest")
+        given = [table.read(source).fingerprint] if source else []
+        assert made.stages[-1]["inputs"] == given
+    for name in ("doctor", "show", "report"):
+        code, _, err = command("curate", name)
+        assert code == 0 and "reading manifest-shard" in err
+    code, _, err = command("curate", "split")
+    assert (code, err) == (
+        1,
+        "curate: manifest-split: exists already; name another output with -o, or delete it first\n",
+    )
+    assert command("curate", "split", "manifest-filter", "--ref", "2")[0] == 0  # a path that is named always wins
+    assert table.read("manifest-filter-split").stages[-2]["stage"] == "filter"
+    code, _, err = command("curate", "dedup")
+    assert code == 2 and "manifest-filter-split, manifest-shard; name the one to read" in err
 
 
 @pytest.mark.parametrize(
