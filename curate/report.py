@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections import Counter
@@ -120,12 +119,10 @@ class Rows:
         return flat.append_column("row", rows).append_column("task", pa.array(self.task).take(rows))
 
 
-def _findings(manifest: str) -> list[Row] | None:
+def _findings(manifest: str) -> list[Row]:
     """What `curate doctor` says, the worst first."""
-    try:
-        diagnose = importlib.import_module("curate.doctor").diagnose
-    except ModuleNotFoundError:
-        return None
+    from curate.doctor import diagnose
+
     return [
         {
             "severity": finding.severity, "task": "", "text": finding.text, "names": finding.names, "advice": "",

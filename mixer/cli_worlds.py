@@ -36,7 +36,8 @@ def simulate(
     output: Annotated[str, typer.Option("-o", "--output", help="Folder for results and pictures.")] = "simulation",
 ) -> None:
     """Play rules against synthetic worlds, and print what each reached: means over seeds with 95 % intervals, the
-    distance to the best mixtures (oracles), how the weights behaved, and our rule against each other (paired t tests).
+    distance to the best mixtures (oracles), how the weights behaved, and our rule against each other (paired t
+    tests, corrected for their number).
 
     The folder gets a row per rule and seed (results.parquet), bars (simulation.png), the first seed's curves
     (simulation.html) and schedules (OUT/<rule>/schedule.parquet, which 'trainer run --schedule' takes). Means are in

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mixer import comparisons
 from mixer.simulate import Outcome, Simulation
-from mixer.statistics import interval, paired
+from mixer.statistics import interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 BARS, ASCII_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 WIDTH = 48
 BARRED = 12  # tasks; more make no picture
-OURS = "equilibrium"
 
 
 def show(simulation: Simulation, console: Console | None = None) -> None:
@@ -72,20 +72,21 @@ def _verdicts(simulation: Simulation, console: Console) -> None:
     """Our rule against every other, on the same seeds; where a published rule wins, it says so."""
     from rich.table import Table
 
-    ours = next((one for one in simulation.outcomes if one.rule == OURS), None)
-    if ours is None or len(ours.seeds) < 2 or len(simulation.outcomes) < 2:
+    found = comparisons.against(simulation)
+    if not found:
         return
-    table = Table(f"{OURS} against", "mean dB", "p", "", "worst task dB", "p", "", box=None, pad_edge=False)
-    for one in simulation.outcomes:
-        if one.rule == OURS:
-            continue
-        cells = []
-        for what in ("mean", "worst"):
-            found = paired(getattr(ours, what), getattr(one, what), simulation.distance)
-            cells += [f"{found.mean:+.3f} ±{found.half:.3f}", f"{found.p:.1g}", found.verdict]
-        table.add_row(one.rule, *cells)
+    title = f"{comparisons.OURS} against"
+    table = Table(title, "mean dB", "p", "", "worst task dB", "p", "", box=None, pad_edge=False)
+    for rule, differences in found.items():
+        cells = [
+            text
+            for one in differences.values()
+            for text in (f"{one.mean:+.3f} ±{one.half:.3f}", f"{one.p:.1g}", one.verdict)
+        ]
+        table.add_row(rule, *cells)
     console.print()
     console.print(table, highlight=False)
+    console.print(f"p: paired t tests, corrected for {comparisons.count(found)} comparisons (Holm)", style="dim")
 
 
 def _weights(outcomes: Sequence[Outcome], console: Console) -> None:

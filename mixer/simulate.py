@@ -203,7 +203,7 @@ def _play(
 
 def save(simulations: Sequence[Simulation], output: str) -> None:
     """Write the folder under a temporary name and rename it: it is whole, or it is not there."""
-    from mixer import plots
+    from mixer import page, plots
 
     parent, name = os.path.split(os.path.abspath(output))
     os.makedirs(parent, exist_ok=True)
@@ -213,7 +213,7 @@ def save(simulations: Sequence[Simulation], output: str) -> None:
             folder = made if len(simulations) == 1 else os.path.join(made, one.world.name)
             for outcome in one.outcomes:
                 schedule.write(os.path.join(folder, outcome.rule, "schedule.parquet"), outcome.rows())
-            files.write(os.path.join(folder, "simulation.html"), plots.page(one).encode())
+            files.write(os.path.join(folder, "simulation.html"), page.simulation(one).encode())
             files.write(os.path.join(folder, "simulation.png"), plots.picture(one))
         files.write_parquet(os.path.join(made, "results.parquet"), [row for one in simulations for row in results(one)])
         shutil.move(made, output)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,14 +17,20 @@ TIED = 0.05  # of the distance from the initial to the attainable score
 class Paired:
     """A difference over the same seeds: its mean, half its 95 % interval, the two-sided p of a paired t test.
 
-    verdict: "better" or "worse" (p < .05), else "tied" where the interval lies within a twentieth of the distance from
-    the initial to the attainable score, else "open".
+    within: whether the interval lies within a twentieth of the distance from the initial to the attainable score.
     """
 
     mean: float
     half: float
     p: float
-    verdict: str
+    within: bool
+
+    @property
+    def verdict(self) -> str:
+        """ "better" or "worse" (p < .05), else "tied" where the interval is `within`, else "open"."""
+        if self.p < 1 - LEVEL:
+            return "better" if self.mean > 0 else "worse"
+        return "tied" if self.within else "open"
 
 
 def interval(values: Array) -> tuple[float, float]:
@@ -46,6 +53,18 @@ def paired(ours: Array, theirs: Array, distance: float) -> Paired:
     error = spread / np.sqrt(len(difference))
     p = float(2 * t.sf(abs(mean) / error, len(difference) - 1)) if spread > 0 else 1.0
     within = max(abs(mean - half), abs(mean + half)) <= TIED * distance
-    if p < 1 - LEVEL:
-        return Paired(mean, half, p, "better" if mean > 0 else "worse")
-    return Paired(mean, half, p, "tied" if within else "open")
+    return Paired(mean, half, p, bool(within))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number (Holm, Scandinavian Journal of Statistics 1979), in the same order."""
+    order = np.argsort(values, kind="stable")
+    scaled = np.asarray(values, float)[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return [float(value) for value in corrected]
+
+
+def corrected(found: Sequence[Paired]) -> list[Paired]:
+    """The same differences with p corrected for how many there are (Holm)."""
+    return [replace(one, p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)]

@@ -318,6 +318,7 @@ def test_a_data_report_in_a_browser_is_short_and_fits_every_width(clean, save, p
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         page, errors = browser.new_page(), []
+        page.set_default_timeout(120_000)  # a machine may be busy
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda text: errors.append(text.text) if text.type == "error" else None)
         for path in paths:

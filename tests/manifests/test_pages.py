@@ -155,6 +155,7 @@ def test_the_viewer_in_a_browser(page: str, tmp_path: Path) -> None:
                 viewport={"width": 360, "height": 700}, color_scheme=scheme, reduced_motion=motion
             )
             shown, errors = context.new_page(), []
+            shown.set_default_timeout(120_000)  # a machine may be busy
             shown.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
             shown.on("console", lambda text, errors=errors: errors.append(text.text) if text.type == "error" else None)
             shown.goto(f"file://{path}")
@@ -175,7 +176,7 @@ def test_the_viewer_in_a_browser(page: str, tmp_path: Path) -> None:
                 shown.click("#viewer-stage")
                 assert shown.evaluate(now) == 1
             else:
-                shown.wait_for_selector("#viewer-stage figure:nth-child(2).now", timeout=3000)
+                shown.wait_for_selector("#viewer-stage figure:nth-child(2).now")
                 shown.keyboard.press("Space")
                 assert shown.text_content("#viewer-pause") == "Play"
             shown.keyboard.press("o")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mixer import oracles, rules, schedule, worlds
+from mixer import comparisons, oracles, page, rules, schedule, worlds
 from mixer.errors import MixerError
 from mixer.replay import replay
 from mixer.simulate import simulate
-from mixer.statistics import interval, paired
+from mixer.statistics import Paired, corrected, holm, interval, paired
+from tests.manifests.test_pages import check_page
 
 SEVERAL = [name for name in rules.names() if name != "schedule"]
 
@@ -112,6 +115,50 @@ def test_intervals_and_paired_tests() -> None:
     assert paired(one, one, 1.0).verdict == "tied" and paired(one[:3], other[:3], 0.1).verdict == "open"
 
 
+def test_p_values_are_corrected_for_their_number() -> None:
+    # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") gives 0.03 0.06 0.06 0.02
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []
+    found = [Paired(1.0, 0.5, p, False) for p in (0.03, 0.04, 0.001)]
+    assert [one.verdict for one in found] == ["better"] * 3
+    assert [one.verdict for one in corrected(found)] == ["open", "open", "better"]
+
+
+def test_the_page_gives_each_unit_an_axis_and_says_how_many_comparisons_there_are() -> None:
+    done = simulate("two_metrics", ["equilibrium", "des", "uniform"], 5, 4)
+    text = page.simulation(done)
+    check_page(text)
+    figures = json.loads(re.findall(r'id="figures">(.*?)</script>', text, re.DOTALL)[0])
+    titles = {name: figure["layout"]["yaxis"]["title"]["text"] for name, figure in figures.items()}
+    assert titles["w0"] == "weight, share of the batch" and titles["s0-0"] == "score, dB"
+    assert titles["s0-1"] == "score, units of the metric, 5 to the dB as of MUSIQ"
+    drawn = {name: [trace["name"] for trace in figures[name]["data"]] for name in ("w0", "s0-0", "s0-1")}
+    assert drawn == {
+        "w0": ["deblur", "denoise", "sr", "faces"], "s0-0": ["deblur", "denoise"], "s0-1": ["sr", "faces"]
+    }  # fmt: skip
+    colors = {trace["name"]: trace["line"]["color"] for trace in figures["w0"]["data"]}
+    assert [colors[trace["name"]] == trace["line"]["color"] for trace in figures["s0-1"]["data"]] == [True, True]
+    assert "corrected for 4 comparisons (Holm)" in text
+    against = comparisons.against(done)
+    raw = [paired(getattr(done.outcomes[0], measure), getattr(other, measure), done.distance).p
+           for other in done.outcomes[1:] for measure in ("mean", "worst")]  # fmt: skip
+    assert [one.p for measures in against.values() for one in measures.values()] == holm(raw)
+    alone = page.simulation(simulate("mild", ["des"], 3, 1))
+    assert "(Holm)" not in alone and " ± " not in alone.split("</style>")[1].split("<script")[0]
+
+
+def test_a_schedule_has_a_panel_for_each_score() -> None:
+    scores = np.array([[20, 50], [21, np.nan], [22, 60.0]])
+    strange = schedule.Schedule("task", ("<b>", "sr"), np.full((3, 2), 0.5), scores)
+    text = page.schedule("s.parquet", strange)
+    check_page(text)
+    figures = json.loads(re.findall(r'id="figures">(.*?)</script>', text, re.DOTALL)[0])
+    assert [len(figure["data"]) for figure in figures.values()] == [1, 1, 2]
+    assert figures["score-1"]["data"][0]["y"] == [50, None, 60] and "&lt;b&gt;" in text
+    bare = page.schedule("s.parquet", schedule.Schedule("task", ("a",), np.ones((2, 1))))
+    assert "the schedule has no scores" in bare
+
+
 def test_the_folder_holds_results_schedules_and_pictures(tmp_path: Path) -> None:
     output = tmp_path / "deep" / "sim"
     tasks = ("deblur", "derain", "jpeg")
@@ -138,7 +185,7 @@ def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypat
     def fails(_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mixer.plots.page", fails)
+    monkeypatch.setattr("mixer.page.simulation", fails)
     with pytest.raises(OSError, match="No space"):
         simulate("mild", ["des"], 3, output=str(tmp_path / "sim"))
     assert not list(tmp_path.iterdir())
