@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from manifests.errors import UserError
+
 
 def train(
     manifest: str,
@@ -19,7 +21,7 @@ def train(
     batch: int = 16,
     crop: int = 128,
     lr: float = 1e-3,
-    loss: str = "psnr",
+    loss: str = "psnr-floor",
     model: str = "nafnet",
     preset: str = "tiny",
     seed: int = 0,
@@ -41,7 +43,10 @@ def train(
         "evaluation": {"interval": interval, "crop": reference_crop},
         "run": {"seed": seed, "threads": threads},
     }
-    return loop.run(config.build(given), output, resume=True).folder
+    done = loop.run(config.build(given), output, resume=True)
+    if done.steps < steps:
+        raise UserError(f"{output}: stopped at step {done.steps} of {steps}; the same command goes on", exit_code=143)
+    return done.folder
 
 
 def evaluate(

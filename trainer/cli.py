@@ -82,7 +82,7 @@ def run(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.001]")] = None,
     model: Annotated[str | None, typer.Option(help="Model; 'trainer models' lists them. [nafnet]")] = None,
     preset: Annotated[str | None, typer.Option(help="Its shape. [tiny]")] = None,
-    loss: Annotated[str | None, typer.Option(help="charbonnier, l1 or psnr. [psnr]")] = None,
+    loss: Annotated[str | None, typer.Option(help="charbonnier, l1, psnr or psnr-floor. [psnr-floor]")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="TASK=NAME", help="Score of a task on D_ref. [psnr]")
     ] = None,

@@ -48,7 +48,7 @@ class Optimiser(_Section):
     betas: tuple[float, float] = (0.9, 0.9)  # NAFNet's
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
-    loss: Literal["charbonnier", "l1", "psnr"] = "psnr"  # NAFNet's
+    loss: Literal["charbonnier", "l1", "psnr", "psnr-floor"] = "psnr-floor"  # psnr: NAFNet's, ruled by identical pairs
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 autocast on CUDA, fp32 on CPU
     accumulate: int = Field(default=1, ge=1)  # pieces that each process cuts its part of a batch into

@@ -40,6 +40,8 @@ class Learner:
             self.model.parameters(), settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True
         )
         self._loss = losses.get(settings.loss)
+        self.extended: list[dict[str, int]] = []  # resumes with more steps: at `step`, from `steps` in all
+        self.norms: list[float] = []  # L2 norm of d loss / d output of this process's samples, in the last step
         self._wrapped = team.wrap(self.model)
         self._forward: Any = torch.compile(self._wrapped) if config.run.compile else self._wrapped
 
@@ -54,7 +56,7 @@ class Learner:
             group["lr"] = self.rate(step)
         self.optimizer.zero_grad()
         torch.manual_seed(int(seeds.key("step", self.config.run.seed, step, self.team.rank)[0] >> 1))
-        batch, values = batch.to(self.team.device), list[Tensor]()
+        batch, values, norms = batch.to(self.team.device), list[Tensor](), list[Tensor]()
         share = self.team.world / len(batch.step_task)
         pieces = batch.parts(settings.accumulate)
         for number, (lq, gt) in enumerate(pieces):
@@ -63,7 +65,9 @@ class Learner:
             with without_sync(self._wrapped, when=number < len(pieces) - 1):
                 with torch.autocast(lq.device.type, torch.bfloat16, enabled=self.bf16):
                     prediction: Tensor = self._forward(lq)
-                loss = self._loss(prediction.float(), gt)
+                restored = prediction.float()
+                restored.register_hook(lambda gradient: norms.append(gradient.detach().flatten(1).norm(dim=1)))
+                loss = self._loss(restored, gt)
                 (loss.sum() * share).backward()  # type: ignore[no-untyped-call]
             values.append(loss.detach())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
@@ -71,15 +75,32 @@ class Learner:
         if counts:
             self.optimizer.step()
         self.ema.update(self.model, step)
+        self.norms = (torch.cat(norms) / share).tolist()
         kept: list[float] = torch.cat(values).tolist()
         return kept, counts
 
     def rate(self, step: int) -> float:
-        """The learning rate: linear warm-up, then a cosine from lr to final·lr at the last step."""
+        """The learning rate: linear warm-up, then a cosine from lr to final·lr at the last step.
+
+        Where a resume asked for more steps, it goes over to the longer cosine within `warmup` steps.
+        """
+        starts = (0, *(one["step"] for one in self.extended))
+        totals = (*(one["steps"] for one in self.extended), self.config.optimiser.steps)
+        return self._rate(step, list(zip(starts, totals, strict=True)))
+
+    def _rate(self, step: int, parts: list[tuple[int, int]]) -> float:
+        """parts: the first step of each, and the steps that the run was to have then."""
+        *earlier, (start, total) = parts
         settings = self.config.optimiser
-        warmup = min(1.0, (step + 1) / (settings.warmup + 1))
-        cosine = 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
-        return settings.lr * warmup * (settings.final + (1.0 - settings.final) * cosine)
+        warmed = min(1.0, (step - start + 1) / (settings.warmup + 1))
+        cosine = 0.5 * (1.0 + math.cos(math.pi * step / total))
+        rate = settings.lr * (settings.final + (1.0 - settings.final) * cosine)
+        if not earlier:
+            return rate * warmed
+        if step < start:
+            return self._rate(step, earlier)
+        before = self._rate(start, earlier)
+        return before + (rate - before) * warmed
 
     def save(self, folder: str, state: State) -> None:
         """Write a checkpoint of this step into the folder, and drop those that are neither new nor best."""

@@ -16,12 +16,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.errors import UserError
-from trainer import checkpoint, devices, evaluate, gallery, records, signals, spikes
+from trainer import checkpoint, devices, diagnosis, evaluate, gallery, records, signals, spikes
 from trainer import inputs as inputs_
 from trainer import team as team_
 from trainer.config import Config
@@ -40,6 +40,7 @@ class RunResult:
 
     skipped: steps whose gradient was not finite. replaced: pairs that could not be read → how often. epochs: task →
     how often each of its pairs was seen. is_main: False in the processes that leave the talking to another.
+    diagnoses: what keeps it from learning, as far as it is seen.
     """
 
     folder: str
@@ -50,15 +51,17 @@ class RunResult:
     weights: dict[str, float]
     epochs: dict[str, float]
     is_main: bool = True
+    diagnoses: tuple[diagnosis.Diagnosis, ...] = ()
 
 
 def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
     """Train as `config` says, into the run folder `out`.
 
-    SIGTERM makes it write a checkpoint and return early (`steps` below those wanted).
+    SIGTERM makes it write a checkpoint and return early (`steps` below those wanted); so does Ctrl-C, which then
+    raises UserError with exit code 130.
     resume: go on from the newest whole checkpoint of `out`, or start when there is none. On the CPU the weights and
     the parameters are then bitwise those of a run that was never stopped; another number of processes sees the same
-    samples. Raises UserError and MixerError.
+    samples. With more `optimiser.steps` than before the run is made longer. Raises UserError and MixerError.
     """
     team = team_.join(devices.resolve(config.run.device))
     stored = team.lead(lambda: records.prepare(out, resume=resume))
@@ -72,8 +75,10 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
             team.lead(lambda: records.write_identity(out, said))
         else:
             team.lead(lambda: records.check_same(out, stored, said))
-        loop.begin()
+        loop.begin(stored)
         loop.train()
+        if stop_asked.interrupted and loop.state.step < config.optimiser.steps:
+            raise team.ending(loop.stopped())
     return loop.result()
 
 
@@ -93,8 +98,11 @@ class _Loop:
         self._shares = [len(plan.part(batch, rank, team.world)) for rank in range(team.world)]
         self._waited, self._fetched = 0.0, 0  # since the last evaluation: seconds for data, remote shards
 
-    def begin(self) -> None:
-        """Take over the newest whole checkpoint, or the weights that are begun from; open the tables."""
+    def begin(self, stored: Mapping[str, Any] | None = None) -> None:
+        """Take over the newest whole checkpoint, or the weights that are begun from; open the tables.
+
+        stored: content of config.json, for a run that is resumed.
+        """
         if self.team.is_main:
             checkpoint.clean(self._checkpoints)
         found, problems = self.team.lead(lambda: checkpoint.newest(self._checkpoints))
@@ -113,8 +121,28 @@ class _Loop:
         self.book.event(
             "resume" if state.step else "start", step=state.step, device=self.team.device, processes=self.team.world
         )
+        if stored is not None:
+            self._extend(stored)
         if state.metrics:
             self.book.tables(state.schedule, state.metrics)  # a killed run may have written rows that come again
+
+    def _extend(self, stored: Mapping[str, Any]) -> None:
+        """Make a run longer, where more steps are asked for than it was to have, now or in an earlier resume."""
+        step, steps = self.state.step, self.config.optimiser.steps
+        before = int(stored["config"]["optimiser"]["steps"])
+        if steps > before:
+            stored = self.team.lead(lambda: records.extend(self.out, stored, step, steps))
+            self.book.event("extended", step=step, steps=steps, before=before)
+        self.learner.extended = stored.get("extended", [])
+        if steps > before and step and self.team.is_main:
+            rate, warmup = self.learner.rate, self.config.optimiser.warmup
+            print(
+                f"trainer: {before} steps become {steps}; the learning rate goes from {rate(step):.2g} over to the longer "
+                f"cosine within {warmup} steps, where it is {rate(step + warmup):.2g}",
+                file=sys.stderr,
+            )
+        if step == self.state.evaluated and step > self.state.begun and not self._is_last():  # it was the last
+            self.state = State(**self.team.lead(lambda: asdict(self._weighed())))
 
     def train(self) -> None:
         """Interval after interval until the last step, or until the run is asked to stop."""
@@ -128,8 +156,16 @@ class _Loop:
             ended = False
             while not ended:
                 ended = not (self._evaluate() and self._interval(stream))
+            if self.state.step == steps:
+                for one in self.state.diagnoses:
+                    self.show.say(diagnosis.Diagnosis(**one).line())
         self.book.event("done" if self.state.step == steps else "stopped", step=self.state.step)
         self.book.close()
+
+    def stopped(self) -> UserError:
+        """What to do after Ctrl-C."""
+        step, steps = self.state.step, self.config.optimiser.steps
+        return UserError(f"stopped at step {step} of {steps}; go on with --resume (-o {self.out})", exit_code=130)
 
     def result(self) -> RunResult:
         """What it ended with."""
@@ -139,6 +175,7 @@ class _Loop:
         return RunResult(
             self.out, state.step, state.skipped, dict(state.replaced), {row["task"]: row["value"] for row in last},
             self.mixture.by_task(state.weights), epochs, self.team.is_main,
+            tuple(diagnosis.Diagnosis(**one) for one in state.diagnoses),
         )  # fmt: skip
 
     def _interval(self, stream: Stream) -> bool:
@@ -146,7 +183,7 @@ class _Loop:
         state, steps = self.state, self.config.optimiser.steps
         if state.step == steps:
             return False
-        stop = min(state.evaluated + self.config.evaluation.interval, steps)
+        stop = self._next_evaluation()
         batches = stream.batches(state.weights, state.cursors, state.step, stop, interval_start=state.begun)
         while (batch := self._next(batches)) is not None:
             mean, told = self._step(batch)
@@ -172,11 +209,14 @@ class _Loop:
         state = self.state
         values, counts = self.learner.step(batch, state.step)
         told = self._stop_asked()
-        sizes = [size + 2 for size in self._shares]
-        everybody = self.team.exchange([*values, len(batch.replaced), told], sizes)
+        sizes = [2 * size + 2 for size in self._shares]
+        everybody = self.team.exchange([*values, *self.learner.norms, len(batch.replaced), told], sizes)
         if any(one[-2] for one in everybody):
             self._note_replaced([pair for part in self.team.gather(batch.replaced) for pair in part])
-        every_value = [value for one in everybody for value in one[:-2]]
+        shared = list(zip(everybody, self._shares, strict=True))
+        every_value = [value for one, size in shared for value in one[:size]]
+        norms = [norm for one, size in shared for norm in one[size : 2 * size]]
+        diagnosis.tally(state.gradient, batch.step_task, batch.step_pair, norms)
         rate = self.learner.rate(state.step)
         mean = count(state, batch.step_task, every_value if counts else None)
         self.show.step(mean)
@@ -199,17 +239,18 @@ class _Loop:
         False when the run was asked to stop: nothing is then changed but for a checkpoint, and a resume scores again.
         """
         state, config = self.state, self.config.evaluation
-        if state.evaluated == state.step or not (self._is_last() or state.step % config.interval == 0):
+        if state.evaluated == state.step or not self._is_evaluated(state.step):
             return True
         speed, began, error, told = self.show.speed, time.monotonic(), None, False
         scored: list[evaluate.Scored] = []
         samples: dict[str, evaluate.Triple] = {}
         try:
-            scored, samples = evaluate.score(
-                self.learner.ema.average, self.reference, {task: [one] for task, one in self.scorers.items()},
-                crop=config.crop, tile=config.tile, bf16=self.learner.bf16, inputs=not state.metrics,
-                numbers=range(self.team.rank, len(self.reference.rows), self.team.world), seen=self._leave_if_asked,
-            )  # fmt: skip
+            with diagnosis.watched(self.learner.ema.average) as change:
+                scored, samples = evaluate.score(
+                    self.learner.ema.average, self.reference, {task: [one] for task, one in self.scorers.items()},
+                    crop=config.crop, tile=config.tile, bf16=self.learner.bf16, inputs=not state.metrics,
+                    numbers=range(self.team.rank, len(self.reference.rows), self.team.world), seen=self._leave_if_asked,
+                )  # fmt: skip
         except signals.StopAsked:
             told = True
         except UserError as caught:
@@ -219,7 +260,10 @@ class _Loop:
         if any(told for _, _, told in parts):
             self._save()
             return False
-        self.state = State(**self.team.lead(lambda: asdict(self._judged([(one, two) for one, two, _ in parts]))))
+        moved = self.team.exchange([change.total, change.pixels], [2] * self.team.world)
+        changed = math.fsum(total for total, _ in moved) / max(math.fsum(pixels for _, pixels in moved), 1.0)
+        both = [(one, two) for one, two, _ in parts]
+        self.state = State(**self.team.lead(lambda: asdict(self._judged(both, changed))))
         state = self.state
         self.book.event(
             "evaluate", step=state.step, seconds=round(time.monotonic() - began, 3), steps_per_second=round(speed, 3),
@@ -238,26 +282,26 @@ class _Loop:
         if self._stop_asked():
             raise signals.StopAsked
 
-    def _judged(self, parts: list[tuple[list[evaluate.Scored], dict[str, evaluate.Triple]]]) -> State:
-        """The state after the scores of all processes: rank 0 alone does this, and writes it down."""
+    def _judged(self, parts: list[tuple[list[evaluate.Scored], dict[str, evaluate.Triple]]], changed: float) -> State:
+        """The state after the scores of all processes: rank 0 alone does this, and writes it down.
+
+        changed: mean |output - input| over D_ref.
+        """
         state, mixture = self.state, self.mixture
         scored: list[Any] = [None] * len(self.reference.rows)
         for rank, (mine, _) in enumerate(parts):
             scored[rank :: len(parts)] = mine
         scored = paired(state, scored)
         rows = metric_rows(state, mixture, evaluate.summarise(scored))
-        signs = {task: 1.0 if metric.higher_is_better else -1.0 for task, metric in self.scorers.items()}
-        oriented = {row["task"]: row["value"] * signs[row["task"]] for row in rows}
-        self._note_missing(oriented)
+        signs = self._signs()
+        self._note_missing({row["task"]: row["value"] * signs[row["task"]] for row in rows})
         state.metrics += rows
         note_best(state, rows, {task: sign > 0 for task, sign in signs.items()})
+        found = diagnosis.judge(state, self.config, signs, changed)
         state.evaluated, state.loss, state.drawn = state.step, {}, {}
+        state.gradient, state.skipped_before = {}, state.skipped
         if not self._is_last():
-            interval = state.step // self.config.evaluation.interval
-            observations = [observation(row, mixture, oriented) for row in rows if row["task"] in mixture.task_size]
-            state.rule, state.requested = mixture.weights(state.rule, interval, observations)
-            self._hold()
-            state.schedule += mixture.rows(interval, state.weights, oriented)
+            self._weighed()
         first = {task: parts[int(members[0]) % len(parts)][1] for task, members in self.reference.members.items()}
         weights = mixture.by_task(state.weights)
         self.book.tables(state.schedule, state.metrics)
@@ -267,6 +311,7 @@ class _Loop:
         self.book.scalars(state.step, records.scalars(rows, weights))
         line = ", ".join(f"{row['task']} {row['value']:.2f} (w {weights.get(row['task'], 0.0):.3f})" for row in rows)
         self.show.say(f"step {state.step}: {line}" + (f"; {state.skipped} steps skipped" if state.skipped else ""))
+        self._tell(found)
         return state
 
     def _gallery(self, scored: list[evaluate.Scored]) -> bytes:
@@ -277,6 +322,36 @@ class _Loop:
             self.learner.ema.average, self.reference, scored, directions, crop=config.crop, tile=config.tile,
             bf16=self.learner.bf16,
         )  # fmt: skip
+
+    def _weighed(self) -> State:
+        """The state with the weights that follow from the scores of this step, where an interval begins."""
+        state, mixture, length = self.state, self.mixture, self.config.evaluation.interval
+        if state.step % length:  # where a run ended that was made longer: the interval goes on
+            self._hold()
+            return state
+        signs, rows = self._signs(), [row for row in state.metrics if row["step"] == state.step]
+        oriented = {row["task"]: row["value"] * signs[row["task"]] for row in rows}
+        observations = [observation(row, mixture, oriented) for row in rows if row["task"] in mixture.task_size]
+        state.rule, state.requested = mixture.weights(state.rule, state.step // length, observations)
+        self._hold()
+        state.schedule += mixture.rows(state.step // length, state.weights, oriented)
+        return state
+
+    def _signs(self) -> dict[str, float]:
+        return {task: 1.0 if metric.higher_is_better else -1.0 for task, metric in self.scorers.items()}
+
+    def _tell(self, found: list[diagnosis.Diagnosis]) -> None:
+        """Say and write down the diagnoses that are new, and which no longer hold. All are said at the run's end."""
+        state = self.state
+        before = {(one["task"], one["kind"]) for one in state.diagnoses}
+        now = {(one.task, one.kind) for one in found}
+        state.diagnoses = diagnosis.standing(found, state.diagnoses)
+        for one in (one for one in found if (one.task, one.kind) not in before):
+            self.book.event("diagnosis", **asdict(one))
+            if not self._is_last():
+                self.show.say(one.line())
+        for task, kind in sorted(before - now, key=str):
+            self.book.event("diagnosis over", step=state.step, task=task, kind=kind)
 
     def _note_missing(self, oriented: dict[str, float]) -> None:
         """Say which tasks have no score. Raises UserError for one that has none from the beginning."""
@@ -295,8 +370,7 @@ class _Loop:
     def _hold(self) -> None:
         """A weight event: from this step on, the requested weights, within the epochs that are allowed."""
         state, config = self.state, self.config
-        stop = min(state.evaluated + config.evaluation.interval, config.optimiser.steps)
-        samples = (stop - state.step) * config.data.batch
+        samples = (self._next_evaluation() - state.step) * config.data.batch
         state.weights = self.mixture.within_epochs(state.requested, state.cursors, samples)
         state.begun = state.step
         self.book.event("weights", step=state.step, weights=state.weights, cursors=state.cursors)
@@ -342,6 +416,15 @@ class _Loop:
 
     def _is_last(self) -> bool:
         return self.state.step == self.config.optimiser.steps
+
+    def _is_evaluated(self, step: int) -> bool:
+        """Whether D_ref is scored at this step: every interval, and where the run ends or once was to end."""
+        ends = (self.config.optimiser.steps, *(one["steps"] for one in self.learner.extended))
+        return step % self.config.evaluation.interval == 0 or step in ends
+
+    def _next_evaluation(self) -> int:
+        steps = range(self.state.step + 1, self.config.optimiser.steps + 1)
+        return next(step for step in steps if self._is_evaluated(step))
 
     def _is_due(self) -> bool:
         """Whether a checkpoint is written at this step: every `run.checkpoint` steps, or every interval."""

@@ -10,6 +10,7 @@ samples/, tensorboard/, checkpoints/
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import io
 import json
@@ -26,6 +27,8 @@ import pyarrow.parquet as pq
 from manifests import files, images
 from manifests.errors import UserError
 from trainer import config as config_
+
+STEPS = "optimiser.steps: "  # a difference that a resume may have
 
 METRICS = pa.schema(
     [
@@ -73,11 +76,11 @@ class Records:
         """A path inside the run folder."""
         return os.path.join(self.folder, *names)
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def event(self, name: str, /, **facts: Any) -> None:
         """Append to run.jsonl: what happened, when (Unix seconds), and facts."""
         if not self._writes:
             return
-        line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
+        line = json.dumps({"time": round(time.time(), 3), "event": name, **facts})
         with open(self.path("run.jsonl"), "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -209,8 +212,14 @@ def read_identity(folder: str) -> dict[str, Any] | None:
 
 
 def check_same(folder: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raises UserError, naming the first difference, unless a run may go on under the `new` identity."""
-    found = config_.differences(old["config"], new["config"])
+    """Raises UserError, naming the first difference, unless a run may go on under the `new` identity.
+
+    More steps are no difference: `extend` writes them down.
+    """
+    before, now = (one["config"]["optimiser"]["steps"] for one in (old, new))
+    if now < before:
+        raise UserError(f"{folder}: cannot be resumed with fewer steps: it is a run of {before}, now {now} are asked for")
+    found = [one for one in config_.differences(old["config"], new["config"]) if not one.startswith(STEPS)]
     found += [
         f"the {name} has changed (fingerprint {old['fingerprints'].get(name)}, now {value})"
         for name, value in new["fingerprints"].items()
@@ -219,6 +228,19 @@ def check_same(folder: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise UserError(f"{folder}: cannot be resumed: {found[0]}{more}; give the same settings, or start another run")
+
+
+def extend(folder: str, stored: Mapping[str, Any], step: int, steps: int) -> dict[str, Any]:
+    """Write to config.json that the run goes on from `step` to `steps` in all; returns its new content.
+
+    `extended` there lists, per such resume, the step it began at and the steps that the run was to have until then.
+    """
+    content: dict[str, Any] = copy.deepcopy(dict(stored))
+    settings = content["config"]["optimiser"]
+    content["extended"] = [*content.get("extended", []), {"step": step, "steps": settings["steps"]}]
+    settings["steps"] = steps
+    write_identity(folder, content)
+    return content
 
 
 def prepare(folder: str, *, resume: bool) -> dict[str, Any] | None:

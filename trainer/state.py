@@ -30,7 +30,9 @@ class State:
     loss: dict[str, list[float]] = field(default_factory=dict)  # task → sum and count since the last evaluation
     drawn: dict[str, int] = field(default_factory=dict)  # task → samples since the last evaluation
     samples_seen: dict[str, int] = field(default_factory=dict)
+    gradient: dict[str, Any] = field(default_factory=dict)  # since the last evaluation, see diagnosis.tally
     skipped: int = 0
+    skipped_before: int = 0  # the last evaluation
     recent: list[float] = field(default_factory=list)  # losses that a spike is measured by, where one is looked for
     off: int = 0  # steps in a row above them
     rollbacks: int = 0
@@ -39,6 +41,7 @@ class State:
     )  # pair_id of D_ref → score of its LQ, from the first evaluation
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # mean, worst → step and value
     replaced: dict[str, int] = field(default_factory=dict)  # pair_id that cannot be read → how often it came
+    diagnoses: list[dict[str, Any]] = field(default_factory=list)  # that stood at the last evaluation
     schedule: list[dict[str, Any]] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 

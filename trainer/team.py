@@ -84,6 +84,10 @@ class Team:
         self.lead(lambda: mine.append(action()))
         return mine[0] if mine else action()
 
+    def ending(self, error: UserError) -> BaseException:
+        """What to raise where every process ends with this error: rank 0 alone says it."""
+        return error if self.is_main else SystemExit(error.exit_code)
+
     def agree(self, error: UserError | None) -> None:
         """Raises that error, the first there is, on rank 0, and ends the others, when any process brings one."""
         found = [text for text in self.gather(None if error is None else str(error)) if text is not None]

@@ -100,6 +100,7 @@ def test_run_folder_holds_what_the_documents_say(straight: str) -> None:
     steps = [f"step-{s:08d}.png" for s in (0, 4, 8, 12)]
     assert sorted(os.listdir(f"{straight}/samples")) == ["gallery.png", *steps]
     events = [json.loads(line)["event"] for line in Path(straight, "run.jsonl").read_text().splitlines()]
+    events = [event for event in events if not event.startswith("diagnosis")]
     assert events == ["start", *["weights", "evaluate"] * 3, "evaluate", "done"]
     said = json.loads(Path(straight, "config.json").read_text())
     assert said["config"]["mixture"]["params"] == {"eta": 0.5} and torch.__version__.startswith(
@@ -160,7 +161,7 @@ def test_a_damaged_checkpoint_is_passed_over(straight: str, manifest: str, tmp_p
     ("change", "said"),
     [
         ({"optimiser": {"lr": 0.5}}, "optimiser.lr: 0.001, now 0.5"),
-        ({"optimiser": {"steps": 20}}, "optimiser.steps: 12, now 20"),
+        ({"optimiser": {"steps": 8}}, "fewer steps: it is a run of 12, now 8"),
         ({"mixture": {"params": {"eta": 0.6}}}, "mixture.params.eta: 0.5, now 0.6"),
     ],
 )

@@ -31,8 +31,8 @@ class Batch:
     """One step's samples of this process, in the order of their slots.
 
     lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB, channels last in memory. They travel as `lq_pixels`, `gt_pixels`:
-    uint8 when every file of the batch has 8 bits a channel, else float32. step_task: the task of every slot of the
-    step, also of those that other processes have. replaced: pair_id and reason of every pair that could not be read;
+    uint8 when every file of the batch has 8 bits a channel, else float32. step_task, step_pair: the task and pair_id of
+    every slot of the step, also of those that other processes have. replaced: pair_id and reason of every pair that could not be read;
     its slot holds another pair of the same stratum. fetched: remote shards that were brought for it.
     """
 
@@ -43,6 +43,7 @@ class Batch:
     lq_pixels: Tensor
     gt_pixels: Tensor
     step_task: list[str] = field(default_factory=list)
+    step_pair: list[str] = field(default_factory=list)
     replaced: list[tuple[str, str]] = field(default_factory=list)
     fetched: int = 0
 
@@ -80,7 +81,7 @@ class _Jobs:
     def __init__(self, index: Index, rank: int, world: int) -> None:
         self._index, self._rank, self._world = index, rank, world
         self._steps: Iterator[list[Slot]] = iter(())
-        self.under_way: deque[tuple[Job, list[str]]] = deque()
+        self.under_way: deque[tuple[Job, list[str], list[str]]] = deque()
 
     def set(self, steps: Iterator[list[Slot]]) -> None:
         """Go over to another plan."""
@@ -91,7 +92,8 @@ class _Jobs:
         for slots in self._steps:
             mine = plan.part(slots, self._rank, self._world)
             job = [(slot, self._index.rows[slot.row]) for slot in mine]
-            self.under_way.append((job, [self._index.task_of[slot.stratum] for slot in slots]))
+            tasks = [self._index.task_of[slot.stratum] for slot in slots]
+            self.under_way.append((job, tasks, [self._index.rows[slot.row].pair_id for slot in slots]))
             yield job
 
 
@@ -170,13 +172,13 @@ class Stream:
         self._check_current(call)
         self._jobs.set(steps)
         for tensors, made in self._made():
-            job, step_task = self._jobs.under_way.popleft()
+            job, step_task, step_pair = self._jobs.under_way.popleft()
             replaced: list[tuple[str, str]] = []
             if tensors is None:
                 tensors, replaced = self._mended(made.samples, job)
             slots = [slot for slot, _ in job]
             tasks, ids = [row.task for _, row in job], [row.pair_id for _, row in job]
-            yield Batch(slots[0].step, slots, tasks, ids, *tensors, step_task, replaced, made.fetched)
+            yield Batch(slots[0].step, slots, tasks, ids, *tensors, step_task, step_pair, replaced, made.fetched)
             self._check_current(call)
 
     def _mended(self, samples: list[Sample | UserError], job: Job) -> tuple[Tensors, list[tuple[str, str]]]:
