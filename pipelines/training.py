@@ -28,15 +28,16 @@ def train(
     workers: int = 0,
     threads: int | None = None,
     reference_crop: int | None = None,
+    upsampling: str = "random",
 ) -> str:
     """Train into the run folder `output`, resuming what is there; the parameters are those of `trainer run`.
 
-    reference_crop: evaluate D_ref on centre crops of so many pixels.
+    reference_crop: evaluate D_ref on centre crops of so many pixels. upsampling: see `trainer.config.Data`.
     """
     from trainer import config, loop
 
     given: dict[str, dict[str, Any]] = {
-        "data": {"manifest": manifest, "batch": batch, "crop": crop, "workers": workers},
+        "data": {"manifest": manifest, "batch": batch, "crop": crop, "workers": workers, "upsampling": upsampling},
         "model": {"name": model, "preset": preset},
         "optimiser": {"steps": steps, "lr": lr, "loss": loss},
         "mixture": {"rule": rule, "schedule": schedule, "params": {} if eta is None else {"eta": eta}},

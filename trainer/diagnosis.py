@@ -42,8 +42,8 @@ FALL = {"psnr": 3.0}  # below the input, and of the loss in dB: exploding; other
 FALL_SHARE = 0.5
 MEASURED = 100  # samples of a task that make its mean loss one to judge by
 RULED = 0.25  # share of the gradient on few pairs that is said
-EXCESS = 5.0  # times their share of the samples
-LEAST_PAIRS = 20  # below, a few pairs are a part of the data that is no surprise
+EXCESS = 4.0  # times its share of the samples that each of them has
+LEAST_PAIRS = 10  # below, a few pairs are a part of the data that is no surprise
 STARVED = 0.1  # of the uniform share
 PLANNED = ("sequential", "incremental", "static", "schedule")  # rules that mean it when they leave a task out
 TALLIED = 2048  # pairs whose gradients are kept apart; the smaller half is then summed up
@@ -191,14 +191,16 @@ def _identity(case: _Case, change: float) -> Diagnosis:
 
 
 def _ruled(case: _Case) -> list[Diagnosis]:
+    """A few pairs, each with far more of the gradient than of the samples, that have much of it together."""
     counts, config = case.state.gradient, case.config
     by_pair, (total, samples) = counts.get("pairs", {}), counts.get("total", [0.0, 0])
     size = max(len(by_pair), counts.get("apart", 0))
     if size < LEAST_PAIRS or not total > 0:
         return []
-    few = sorted(by_pair, key=lambda pair: (-by_pair[pair][0], pair))[: max(3, math.ceil(size / 100))]
+    largest = sorted(by_pair, key=lambda pair: (-by_pair[pair][0], pair))[: max(3, math.ceil(size / 100))]
+    few = [pair for pair in largest if by_pair[pair][0] / total > EXCESS * by_pair[pair][1] / samples]
     mine, drawn = (math.fsum(by_pair[pair][k] for pair in few) for k in (0, 1))
-    if mine / total < max(RULED, EXCESS * drawn / samples):
+    if mine < RULED * total:
         return []
     names = [pair[:12] for pair in few]  # `curate explain` takes the beginning of an id
     text = (
@@ -310,11 +312,11 @@ def _has_no_gain(row: Mapping[str, Any]) -> bool:
 
 
 def _tiny(row: Mapping[str, Any]) -> float:
-    return TINY.get(row["metric"], TINY_SHARE * abs(row["lq"] or 0.0))
+    return float(TINY.get(row["metric"], TINY_SHARE * abs(row["lq"] or 0.0)))
 
 
 def _fall(row: Mapping[str, Any]) -> float:
-    return FALL.get(row["metric"], FALL_SHARE * abs(row["lq"] or 1.0))
+    return float(FALL.get(row["metric"], FALL_SHARE * abs(row["lq"] or 1.0)))
 
 
 def _rise(loss: str, best: float) -> float:

@@ -66,7 +66,7 @@ class Learner:
                 with torch.autocast(lq.device.type, torch.bfloat16, enabled=self.bf16):
                     prediction: Tensor = self._forward(lq)
                 restored = prediction.float()
-                restored.register_hook(lambda gradient: norms.append(gradient.detach().flatten(1).norm(dim=1)))
+                restored.register_hook(lambda grad: norms.append(grad.detach().flatten(1).norm(dim=1)))  # type: ignore[no-untyped-call]
                 loss = self._loss(restored, gt)
                 (loss.sum() * share).backward()  # type: ignore[no-untyped-call]
             values.append(loss.detach())

@@ -137,8 +137,8 @@ class _Loop:
         if steps > before and step and self.team.is_main:
             rate, warmup = self.learner.rate, self.config.optimiser.warmup
             print(
-                f"trainer: {before} steps become {steps}; the learning rate goes from {rate(step):.2g} over to the longer "
-                f"cosine within {warmup} steps, where it is {rate(step + warmup):.2g}",
+                f"trainer: {before} steps become {steps}; the learning rate goes from {rate(step):.2g} to "
+                f"{rate(step + warmup):.2g} of the longer cosine within {warmup} steps",
                 file=sys.stderr,
             )
         if step == self.state.evaluated and step > self.state.begun and not self._is_last():  # it was the last

@@ -218,7 +218,9 @@ def check_same(folder: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
     """
     before, now = (one["config"]["optimiser"]["steps"] for one in (old, new))
     if now < before:
-        raise UserError(f"{folder}: cannot be resumed with fewer steps: it is a run of {before}, now {now} are asked for")
+        raise UserError(
+            f"{folder}: cannot be resumed with fewer steps: it is a run of {before}, now {now} are asked for"
+        )
     found = [one for one in config_.differences(old["config"], new["config"]) if not one.startswith(STEPS)]
     found += [
         f"the {name} has changed (fingerprint {old['fingerprints'].get(name)}, now {value})"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from manifests import files, images, pages
 from manifests.errors import UserError
-from trainer import gallery, grid, records
+from trainer import diagnosis, gallery, grid, records
 from trainer.evaluate import refuse_existing
 
 Image = npt.NDArray[np.uint8]
@@ -27,6 +27,7 @@ UNITS = {"psnr": "dB"}  # other metrics have no unit
 DIRECTED = ("psnr", "ssim")  # a gain above 0 is good
 LOSSES = {
     "psnr": "−PSNR of the batch, dB",
+    "psnr-floor": "−PSNR with a floor at 30 dB, dB",
     "l1": "mean absolute difference, share of the full range",
     "charbonnier": "Charbonnier distance, share of the full range",
 }
@@ -144,17 +145,15 @@ def _facts(identity: Entry, rows: list[Entry], table: list[Entry]) -> list[tuple
 
 def _findings(run: str, table: list[Entry]) -> list[Entry]:
     """What the run diagnosed while it trained, and tasks that end unchanged or below their input."""
-    latest: dict[tuple[Any, Any], Entry] = {}
-    for event in _diagnoses(run):
-        latest[event["task"], event["kind"]] = event
-    found = [
+    stood = diagnosis.read(run)
+    found: list[Entry] = [
         {
-            "severity": "warning", "task": event["task"], "names": (), "command": "", "advice": event["advice"],
-            "text": f"{event['text']} (step {event['step']:,})",
+            "severity": "warning", "task": one.task, "names": (), "command": "", "advice": one.advice,
+            "text": f"{one.text} (step {one.step:,})",
         }
-        for event in latest.values()
+        for one in stood
     ]  # fmt: skip
-    diagnosed = {task for task, _ in latest}
+    diagnosed = {one.task for one in stood}
     for row in table:
         if row["metric"] != "psnr" or row["gain"] is None:
             continue
@@ -169,23 +168,6 @@ def _findings(run: str, table: list[Entry]) -> list[Entry]:
             severity = "note" if row["gain_se"] is None else "warning"
             text = f"restored below its input, gain {row['gain']:+.3f} dB{se}"
             found.append({**base, "severity": severity, "text": text, "advice": advice})
-    return found
-
-
-def _diagnoses(run: str) -> list[Entry]:
-    """The events "diagnosis" of run.jsonl, in order; lines that are cut off are passed over."""
-    try:
-        lines = files.read(os.path.join(run, "run.jsonl")).decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and event.get("event") == "diagnosis":
-            found.append({name: event.get(name) for name in ("step", "task", "kind", "text", "advice")})
     return found
 
 

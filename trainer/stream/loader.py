@@ -32,8 +32,8 @@ class Batch:
 
     lq, gt: (B, 3, crop, crop) float32 in [0, 1], RGB, channels last in memory. They travel as `lq_pixels`, `gt_pixels`:
     uint8 when every file of the batch has 8 bits a channel, else float32. step_task, step_pair: the task and pair_id of
-    every slot of the step, also of those that other processes have. replaced: pair_id and reason of every pair that could not be read;
-    its slot holds another pair of the same stratum. fetched: remote shards that were brought for it.
+    every slot of the step, also of those that other processes have. replaced: pair_id and reason of every pair that
+    could not be read; its slot holds another pair of the same stratum. fetched: remote shards that were brought for it.
     """
 
     step: int
