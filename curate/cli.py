@@ -41,7 +41,9 @@ def ingest(
     subtask: Annotated[str, typer.Option(help="Variant of the task.")] = "",
     dataset: Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")] = None,
     split: Annotated[str | None, typer.Option(help="Split that the dataset prescribes.")] = None,
-    group: Annotated[str | None, typer.Option(help="Template of the scene: '{scene}'.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Template of the scene ('{scene}'), auto (names, looks) or none.")
+    ] = "auto",
     license: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
     layout: Annotated[str | None, typer.Option(help="Known dataset (curate layouts lists them), or auto.")] = None,
     pairs: Annotated[
@@ -88,8 +90,10 @@ def ingest(
         typer.echo(f"layout: {layout}", err=True)
     if dry_run:
         from curate import sources
+        from curate.groups import template
         from curate.survey import survey
 
+        group = template(group)
         if pairs:
             from curate import pair_list
 

@@ -228,9 +228,9 @@ def _neighbours(hashes: Sequence[str], distance: int) -> Mapping[str, list[tuple
 
 
 def _scenes(rows: _Rows) -> list[tuple[str, str] | None]:
-    """(dataset, group) of every row whose layout names its scene; None where the group was only guessed from looks.
+    """(dataset, group) of every row whose layout names its scene; None where the group was only guessed.
 
-    A guessed group is called after a file of its own (see `clusters.assign_groups`), a scene never is.
+    A guessed group is called after a file of its own (see `groups.assign_groups`), a scene never is.
     """
     columns = (rows["dataset"], rows["gt_path"], rows["group"])
     guessed = {f"{dataset}/{path}" for dataset, path in zip(rows["dataset"], rows["gt_path"], strict=True)}

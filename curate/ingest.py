@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from curate import engine, identify, join, layouts, pair_list, scales, scorers
 from curate import reuse as reuse_
-from curate.clusters import assign_groups, join_groups
+from curate.groups import NONE, assign_groups, join_groups, template
 from curate.layouts import Layout
 from curate.listing import list_folder
 from curate.sources import Source, from_patterns, refuse_with_list, sources_of
@@ -67,7 +67,8 @@ def ingest(
     Either `layout` names a known dataset, or `gt` (and `lq`, unless the folder holds clean photographs only) are path
     patterns relative to `folder`, such as `lq="hazy/{id}_*.jpg", gt="clear/{id}.png"`, with the `task` they train; `lq`
     alone is for images without ground truth. Or `pairs` is a list of pairs, as `curate.pair_list` reads it.
-    `group` is a template over the captures ("{scene}"); without one, equal and near-equal GTs share a group.
+    `group` is a template over the captures ("{scene}"); without one (None or "auto"), files share a group that are
+    equal or near-equal, or whose names tell of one scene (see `scene_names`); "none": each GT is a group of its own.
     `score` and `identify` measure the GT from the same decode as everything else (the fused form).
     `join_scores` is a table of scores that `curate.join` adds to the rows.
     `append` names a manifest whose rows come first; only pairs that it does not list are looked at. `reuse` names
@@ -78,6 +79,7 @@ def ingest(
     pattern that matches nothing, an unknown layout or metric, an existing output, more failed rows than `max_errors`.
     """
     refuse_existing(output)
+    guess, group = group != NONE, template(group)
     engine.warm_up(0 if dask_address else workers, __name__, "curate.signals.measure")
     scores = join.load(join_scores) if join_scores else None
     if pairs:
@@ -119,13 +121,14 @@ def ingest(
         join.check(scores, [table.column(scores.key)])
         join.check_kinds(scores, table.schema)
         table = join.enter(table, scores)
-    stage = stage_entry("ingest", VERSION, params, [base] if base else [])
+    table, grouping = join_groups(base, table, guess) if base else assign_groups(table, guess)
+    stage = stage_entry("ingest", VERSION, params | {"groups": grouping.params}, [base] if base else [])
     if base:
         parts = _appended(base, table)
         roots, stages, count = {**base.roots, name: folder}, [*base.stages, stage], base.rows["rows"] + len(sources)
         done = write(output, parts, roots=roots, stages=stages, expected_rows=count)
     else:
-        done = write(output, assign_groups(table), roots={name: folder}, stages=[stage], expected_rows=len(sources))
+        done = write(output, table, roots={name: folder}, stages=[stage], expected_rows=len(sources))
     engine.clean(work)
     return done
 
@@ -139,7 +142,7 @@ def _check_root(base: Manifest, name: str, folder: str) -> None:
 
 def _appended(base: Manifest, new: pa.Table) -> Iterator[pa.Table | Part]:
     """The parts of `base`, then the new rows, all with the columns of both; parts that need none are not even read."""
-    new = schema.conform(join_groups(base, new))
+    new = schema.conform(new)
     kinds = {field.name: field.type for field in (*new.schema, *base.schema)}
     if set(new.column_names) <= set(base.column_names):
         yield from base.whole()

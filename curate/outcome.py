@@ -23,14 +23,23 @@ def lines(done: Manifest, sources: Sequence[Manifest] = ()) -> list[str]:
     if stage == "merge":
         return _merge(done, sources)
     makers: dict[str, Callable[[Manifest], list[str]]] = {
-        "split": _split, "dedup": _dedup, "caption": _caption, "decontaminate": _decontaminate, "shard": _shard,
-        "degrade": _degrade, "filter": _filter, "score": _score, "identify": _identify,
+        "ingest": _ingest, "split": _split, "dedup": _dedup, "caption": _caption, "decontaminate": _decontaminate,
+        "shard": _shard, "degrade": _degrade, "filter": _filter, "score": _score, "identify": _identify,
     }  # fmt: skip
     return makers[stage](done) if stage in makers else []
 
 
+def _ingest(done: Manifest) -> list[str]:
+    from curate import groups
+
+    params = done.stages[-1]["params"]
+    return [groups.describe(params["groups"])] if "groups" in params else []
+
+
 def _split(done: Manifest) -> list[str]:
     import pyarrow.compute as pc
+
+    from curate.groups import describe
 
     groups: dict[str, set[str]] = {}
     for part in done.parts(["group", "pair_id", "status", "split"]):
@@ -41,7 +50,10 @@ def _split(done: Manifest) -> list[str]:
             unique = pc.unique(names.filter(pc.equal(places, name)))
             groups.setdefault(name, set()).update(unique.to_pylist())
     total = len(set().union(*groups.values()))
-    return [f"{_number(total, 'group')}: " + ", ".join(f"{len(groups[name]):,} in {name}" for name in SPLITS)]
+    ingests = [stage["params"] for stage in done.stages if stage["stage"] == "ingest"]
+    described = [f"{params['dataset']}: {describe(params['groups'])}" for params in ingests if "groups" in params]
+    each = ", ".join(f"{len(groups[name]):,} in {name}" for name in SPLITS)
+    return [*described, f"{_number(total, 'group')}: {each}"]
 
 
 def _drops(done: Manifest, stage: str) -> tuple[int, list[str]]:
