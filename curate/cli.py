@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate import cli_judges, cli_look, display
-from curate.cli_options import DaskAddress, ManifestPath, MaxErrors, Output, Reuse, Workers
+from curate.cli_options import AllRows, DaskAddress, ManifestPath, MaxErrors, Output, Reuse, Workers
 from manifests import console
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ def ingest(
     join_scores: Annotated[
         str | None, typer.Option(metavar="FILE", help="Scores of your own, by pair_id or sha256 (see curate join).")
     ] = None,
+    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="Do not compare LQ with GT; see curate pairs.")] = False,
     workers: Workers = 0,
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
@@ -124,12 +125,56 @@ def ingest(
         reuse=reuse or (),
         crop_to_scale=crop_to_scale,
         join_scores=join_scores,
+        check_pairs=not no_pairs,
         workers=workers,
         max_errors=max_errors,
         dask_address=dask_address,
     )
     display.finished(done)
+    display.pair_states(done, short=True)
     display.diagnosed(diagnose(done.path), done.path, first=3)
+
+
+@app.command()
+def pairs(
+    manifest: ManifestPath = "manifest",
+    output: Output = None,
+    scene: Annotated[
+        float, typer.Option(min=0, max=1, help="Drop pairs of one scene less probably than this; 0: none.")
+    ] = 0.5,
+    swapped: Annotated[
+        float, typer.Option(min=0, max=1, help="Drop pairs with exchanged sides more probably than this; 1: none.")
+    ] = 0.8,
+    align: Annotated[bool, typer.Option("--align", help="Crop shifted pairs to their overlap, as new files.")] = False,
+    all_rows: AllRows = False,
+    workers: Workers = 0,
+    max_errors: MaxErrors = None,
+    dask_address: DaskAddress = None,
+) -> None:
+    """Compare LQ with GT: drop pairs of other scenes, identical and exchanged ones; mark shifted, upscaled, flat ones.
+
+    Ingest does the same from its decode; this measures what has no `pair.*` columns yet, and judges again.
+
+    \b
+    Example: curate pairs
+    Example: curate pairs manifest -o aligned --align
+    Example: curate pairs manifest -o loose --scene 0.2 --swapped 1
+    """
+    from curate.pairs import pairs as run
+
+    done = run(
+        manifest,
+        output,
+        scene=scene,
+        swapped=swapped,
+        align=align,
+        all_rows=all_rows,
+        workers=workers,
+        max_errors=max_errors,
+        dask_address=dask_address,
+    )
+    display.finished(done)
+    display.pair_states(done)
 
 
 @app.command()

@@ -130,6 +130,17 @@ def split(done: Manifest) -> None:
     out().print(table)
 
 
+def pair_states(done: Manifest, short: bool = False) -> None:
+    """How many pairs are in which state, and what to do about those that are not in order (`short`: without names)."""
+    from rich.console import Console
+
+    from curate.pair_summary import lines
+
+    shown = Console()
+    for line in lines(done, short):
+        shown.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def clauses(rows: list[dict[str, Any]]) -> None:
     """What each clause of a policy removes, alone and together, per task; and what is kept."""
     from rich.table import Table

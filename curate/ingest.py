@@ -10,15 +10,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, identify, join, layouts, pair_list, scales, scorers
+from curate import engine, identify, join, layouts, pair_checks, pair_list, scales, scorers
+from curate import pairs as pair_stage
 from curate import reuse as reuse_
 from curate.groups import NONE, assign_groups, join_groups, template
 from curate.layouts import Layout
 from curate.listing import list_folder
+from curate.pair_checks import judge
 from curate.sources import Source, from_patterns, refuse_with_list, sources_of
 from manifests import crops, files, images, schema
 from manifests.errors import UserError
-from manifests.table import Manifest, Part, read, refuse_existing, stage_entry, write
+from manifests.table import Manifest, Member, Part, read, refuse_existing, stage_entry, write
 
 UNIT_ROWS = 32
 VERSION = 1
@@ -35,6 +37,7 @@ class Options:
     max_pixels: int
     reuse: tuple[str, ...] = ()
     crop_to_scale: bool = False
+    check_pairs: bool = False
 
 
 def ingest(
@@ -58,6 +61,7 @@ def ingest(
     reuse: Sequence[str] = (),
     crop_to_scale: bool = False,
     join_scores: str | None = None,
+    check_pairs: bool = True,
     workers: int = 0,
     max_errors: str | None = None,
     dask_address: str | None = None,
@@ -71,6 +75,7 @@ def ingest(
     equal or near-equal, or whose names tell of one scene (see `scene_names`); "none": each GT is a group of its own.
     `score` and `identify` measure the GT from the same decode as everything else (the fused form).
     `join_scores` is a table of scores that `curate.join` adds to the rows.
+    `check_pairs` compares LQ with GT from the same decode and judges the pair, as `curate pairs` does.
     `append` names a manifest whose rows come first; only pairs that it does not list are looked at. `reuse` names
     manifests from which facts and scores are taken for files of the same content, which are then not decoded.
     `crop_to_scale` keeps pairs whose GT is no multiple of the scale: whatever reads them crops GT (and LQ, where its
@@ -99,10 +104,11 @@ def ingest(
         sources = [source for source in sources if _pair_id(source, name) not in listed]
     request = scorers.Request(tuple(scorers.expand(["signals"] * identify + list(score))))
     scorers.load(request)
-    options = Options(folder, name, request, identify, max_pixels, tuple(reuse), crop_to_scale)
+    options = Options(folder, name, request, identify, max_pixels, tuple(reuse), crop_to_scale, check_pairs)
     params = {"dataset": name, "layout": asdict(chosen), "metrics": request.fingerprints(), "identify": identify}
     params |= {"crop_to_scale": True} if crop_to_scale else {}
     params |= {"pairs": files.digest([asdict(source) for source in sources])} if pairs else {}
+    params |= {"pair_checks": pair_stage.fingerprint()} if check_pairs else {}
     params |= {"joined": scores.params} if scores else {}
     work, units = engine.work_folder(output), list(_units(sources))
     tables = engine.run_units(
@@ -184,6 +190,7 @@ def _table(rows: Sequence[dict[str, Any]], options: Options) -> pa.Table:
     names = [*(n for n in schema.CORE if n != "status"), *extra]
     kinds = {**dict.fromkeys(names, pa.float64()), **{n: schema.CORE[n] for n in names if n in schema.CORE}}
     kinds |= crops.KINDS if options.crop_to_scale else {}
+    kinds |= pair_stage.types() if options.check_pairs else {}
     return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
 
 
@@ -223,8 +230,11 @@ def _facts(path: str, is_gt: bool, options: Options) -> dict[str, Any]:
     except images.ImageError as error:
         return {**facts, "problem": ("unreadable", f"{path}: {error}")}
     luma = images.luma(image.pixels)
-    look = images.phash(image.pixels, luma)
+    reduced = images.reduced(luma)
+    look = images.phash(image.pixels, reduced)
     facts |= {"width": image.width, "height": image.height, "mode": image.mode, "phash": look}
+    if options.check_pairs:
+        facts["view"] = pair_checks.view(image.pixels, luma, reduced)
     if is_gt and options.request.names:
         scores, problems = scorers.measure(image.pixels, options.request, luma)
         facts["scores"], facts["score_problems"] = scores, problems
@@ -265,6 +275,10 @@ def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
             scale, cropped = found.scale, scales.cropped(found, gt, lq)
         else:
             decisions.append(schema.decision("ingest", "size", "error", scales.misfit(gt, lq, found)))
+    compared: dict[str, Any] = {}
+    if options.check_pairs and gt and lq and scale and not decisions:
+        compared = _compared(source, gt, lq, {"scale": scale, **cropped}, options)
+        decisions = compared.pop("decisions")
     return {
         "pair_id": _pair_id(source, options.dataset),
         "group": None if source.group is None else f"{options.dataset}/{_printable(source.group)}",
@@ -283,7 +297,37 @@ def _row(source: Source, look: Look, options: Options) -> dict[str, Any]:
         "decisions": decisions,
         **gt.get("scores", {}),
         **cropped,
+        **compared,
     }
+
+
+def _compared(
+    source: Source, gt: dict[str, Any], lq: dict[str, Any], sizes: dict[str, Any], options: Options
+) -> dict[str, Any]:
+    """The columns `pair.*` and the decisions about the pair; files whose facts were reused are decoded for it.
+
+    sizes: the scale, and what is cropped.
+    """
+    row: dict[str, Any] = {"task": source.task, "subtask": source.subtask, "decisions": [], **sizes}
+    row |= {"gt_sha256": gt["sha256"], "phash": gt["phash"], "lq.sha256": lq["sha256"], "lq.phash": lq["phash"]}
+    names = (lq["sha256"], gt["sha256"], source.task, source.subtask)
+    known = reuse_.pairs(options.reuse).get(names) if options.reuse else None
+    try:
+        if known is None:
+            sides = (("lq", lq, source.lq), ("gt", gt, source.gt))
+            views = [_view(side, facts, path or "", row, options) for side, facts, path in sides]
+            known = pair_stage.measured(views[0], views[1], row)
+        row |= known
+    except images.ImageError as error:
+        row["problem"] = str(error)
+    return {name: row.get(name) for name in pair_stage.types()} | pair_stage.judged(row, judge.Policy())
+
+
+def _view(side: str, facts: dict[str, Any], path: str, row: dict[str, Any], options: Options) -> pair_checks.View:
+    found: pair_checks.View | None = facts.get("view")
+    if found is None:
+        return pair_stage.load_view(Member(files.join(options.root, path)), row, side)
+    return pair_checks.view(crops.apply(found.pixels, row, side)) if crops.is_cropped(row) else found
 
 
 def _printable(path: str | None) -> str | None:

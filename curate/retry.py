@@ -15,10 +15,10 @@ from manifests.images import MAX_PIXELS
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
-STAGES = ("ingest", "score", "caption", "judge")  # whose errors are of files and models, not of a policy
+STAGES = ("ingest", "pairs", "score", "caption", "judge")  # whose errors are of files and models, not of a policy
 SAID = {  # columns about the pixels, by what names these
-    "gt_sha256": ("iqa.", "degradation.", "daclip.", "judge.", "caption"),
-    "lq.sha256": ("lq.caption",),
+    "gt_sha256": ("iqa.", "degradation.", "daclip.", "judge.", "caption", "pair."),
+    "lq.sha256": ("lq.caption", "pair."),
 }
 
 
@@ -60,9 +60,8 @@ def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, 
     if row.get("shard"):
         return row | {"decisions": others}
     root = source.roots[row["dataset"]]
-    options = ingest.Options(
-        root, row["dataset"], scorers.Request(()), False, max_pixels, crop_to_scale=crops.COLUMNS[0] in row
-    )
+    names = {"crop_to_scale": crops.COLUMNS[0] in row, "check_pairs": "pair.state" in row}
+    options = ingest.Options(root, row["dataset"], scorers.Request(()), False, max_pixels, **names)
     given = (row["lq_path"], row["gt_path"], row["task"], row["subtask"] or "", row["split"], row["group"])
     unit = [Source(*given, row["license"])]
     fresh = ingest.rows(unit, options=options).to_pylist()[0]
@@ -70,4 +69,5 @@ def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, 
     facts = {name: fresh[name] for name in fresh if name in own and name not in ("group", "status")}
     changed = tuple(start for sha, starts in SAID.items() if fresh[sha] != row[sha] for start in starts)
     lost = {name: None for name in row if name not in schema.CORE and name.startswith(changed)}
-    return row | facts | lost | {"decisions": [*others, *fresh["decisions"]]}
+    compared = {name: value for name, value in fresh.items() if name.startswith("pair.")}
+    return row | facts | lost | compared | {"decisions": [*others, *fresh["decisions"]]}

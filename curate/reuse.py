@@ -70,3 +70,21 @@ def known(manifests: tuple[str, ...], request: scorers.Request) -> dict[str, dic
         if sha in found and len(values) == len(request.columns):
             found[sha]["scores"] = values
     return found
+
+
+@lru_cache(maxsize=1)
+def pairs(manifests: tuple[str, ...]) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+    """(LQ hash, GT hash, task, subtask) -> what the same code and model measured of a pair."""
+    from curate import pair_checks
+
+    made = pair_checks.fingerprint()
+    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    for source in map(read, manifests):
+        makers = {stage["params"].get("pair_checks") for stage in source.stages} - {None}
+        if makers != {made} or not set(pair_checks.KINDS) <= set(source.column_names):
+            continue
+        for part in source.parts(["lq.sha256", "gt_sha256", "task", "subtask", *pair_checks.KINDS]):
+            for row in part.filter(pc.is_valid(part.column("pair.psnr"))).to_pylist():
+                key = (row["lq.sha256"], row["gt_sha256"], row["task"], row["subtask"] or "")
+                found[key] = {name: row[name] for name in pair_checks.KINDS}
+    return found

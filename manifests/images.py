@@ -281,13 +281,10 @@ def phash(pixels: Pixels, gray: npt.NDArray[np.uint8] | None = None) -> str | No
 
     Sign of the lowest 8x8 DCT coefficients (the constant one excluded from the median) of the 32x32 luma, as in
     Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010. Large images are halved first,
-    which takes a tenth of the time of one reduction. `gray`: `luma(pixels)`, where the caller has it already.
+    which takes a tenth of the time of one reduction. `gray`: `luma(pixels)`, or `reduced` of it, where
+    the caller has it.
     """
-    gray = luma(pixels) if gray is None else gray
-    while min(gray.shape) >= 256:
-        height, width = gray.shape[0] // 2, gray.shape[1] // 2
-        half = cv2.resize(gray[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
-        gray = np.asarray(half, np.uint8)
+    gray = reduced(luma(pixels) if gray is None else gray)
     small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
     if np.abs(low[1:]).max() < 8.0:  # flat to within a fraction of a grey level: its signs are noise
@@ -295,6 +292,15 @@ def phash(pixels: Pixels, gray: npt.NDArray[np.uint8] | None = None) -> str | No
     bits = low > np.median(low[1:])
     bits[0] = False
     return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
+
+
+def reduced(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W) luma halved, by means of 2 x 2 pixels, until its shorter side is below 256."""
+    while min(gray.shape) >= 256:
+        height, width = gray.shape[0] // 2, gray.shape[1] // 2
+        half = cv2.resize(gray[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        gray = np.asarray(half, np.uint8)
+    return gray
 
 
 def hamming(a: str, b: str) -> int:

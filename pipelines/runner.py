@@ -32,7 +32,7 @@ STAGES: dict[str, Kind] = {
         f"curate.{name}": Kind(f"curate.{name}:{name}", "manifest.json")
         for name in (
             *("ingest", "merge", "join", "degrade", "score", "filter", "identify", "caption"),
-            *("dedup", "decontaminate", "split", "shard"),
+            *("pairs", "dedup", "decontaminate", "split", "shard"),
         )
     },
     "curate.report": Kind("curate.report:report", "", ".html"),
