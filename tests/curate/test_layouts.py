@@ -100,7 +100,7 @@ def test_a_layout_finds_the_pairs_of_its_dataset(name, photographs, save, tmp_pa
     paths = sorted({path for pair in TREES[name] for path in pair if path})
     for index, path in enumerate(paths):
         save(f"d/{path}", pictures[index % len(pictures)][:32, :48], format=FORMATS[path.rpartition(".")[2]])
-    rows = ingest(str(tmp_path / "d"), str(tmp_path / "m"), layout=name).table().to_pylist()
+    rows = ingest(str(tmp_path / "d"), str(tmp_path / "m"), layout=name, check_pairs=False).table().to_pylist()
     assert {(row["lq_path"], row["gt_path"]) for row in rows if row["status"] == "kept"} == set(TREES[name])
     assert all(row["group"] and row["subtask"] and row["license"] for row in rows)
     tasks = {"deblur", "dehaze", "denoise", "derain", "desnow", "jpeg", "low_light", "sr", "clean", "mixed"}
