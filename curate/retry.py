@@ -60,8 +60,8 @@ def _again(source: Manifest, row: dict[str, Any], max_pixels: int) -> dict[str, 
     if row.get("shard"):
         return row | {"decisions": others}
     root = source.roots[row["dataset"]]
-    names = {"crop_to_scale": crops.COLUMNS[0] in row, "check_pairs": "pair.state" in row}
-    options = ingest.Options(root, row["dataset"], scorers.Request(()), False, max_pixels, **names)
+    crop, compare = crops.COLUMNS[0] in row, "pair.state" in row
+    options = ingest.Options(root, row["dataset"], scorers.Request(()), False, max_pixels, (), crop, compare)
     given = (row["lq_path"], row["gt_path"], row["task"], row["subtask"] or "", row["split"], row["group"])
     unit = [Source(*given, row["license"])]
     fresh = ingest.rows(unit, options=options).to_pylist()[0]
