@@ -48,7 +48,9 @@ def build(
         except ValueError as error:
             return PlainTextResponse(f"not a number: {error}", 400)
         task, reason, status, by = (asked.get(name, "") for name in ("task", "reason", "status", "column"))
-        ids = rows.find(Query(task, reason, status, by, low, high, near, asked.get("descending") == "1"))
+        ids = rows.find(
+            Query(task, reason, status, by, low, high, near, asked.get("descending") == "1", asked.get("pairs", ""))
+        )
         if asked.get("state") == "open":
             verdicts.refresh()
             said = {pair for pair, mine in verdicts.latest.items() if mine}

@@ -15,7 +15,8 @@ from manifests import crops, files, images
 from manifests.errors import UserError
 from manifests.table import Manifest, read
 
-SCORES = ("iqa.", "degradation.", "daclip.")
+SCORES = ("iqa.", "degradation.", "daclip.", "pair.")
+STATE = "pair.state"
 THUMBNAIL = 156  # pixels of the longer side
 SHOWN = ("caption", "judge.distortion", "judge.quality", "instruction")
 PLAIN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # what a browser shows as it is
@@ -37,6 +38,7 @@ class Query:
     high: float | None = None
     near: float | None = None
     descending: bool = False
+    pair: str = ""  # a pair.state
 
 
 class Rows:
@@ -45,7 +47,7 @@ class Rows:
     def __init__(self, manifest: str) -> None:
         self.manifest: Manifest = read(manifest)
         names = self.manifest.column_names
-        self.scores = [name for name in names if name.startswith(SCORES)]
+        self.judged = [name for name in names if name.startswith(SCORES)]
         self.texts = [name for name in SHOWN if name in names]
         columns = [
             "pair_id",
@@ -63,13 +65,19 @@ class Rows:
         cropped = [name for name in crops.COLUMNS if name in names]
         self._sizes = [*SIZES, *cropped, *({"shard"} & set(names))] if cropped else []
         table = self.manifest.table(
-            [*dict.fromkeys([*columns, *self.scores, *self.texts, *self._places, *self._sizes])]
+            [*dict.fromkeys([*columns, *self.judged, *self.texts, *self._places, *self._sizes])]
         )
         self.table = table.filter(pc.is_valid(table.column("gt_path"))).combine_chunks()
         if not len(self.table):
             raise UserError(f"{manifest}: has no row with a GT to look at")
+        kinds = {name: self.table.column(name).type for name in self.judged}
+        self.scores = [name for name, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
         self.values = {name: self.table.column(name).to_numpy().astype(np.float64) for name in self.scores}
-        self._codes = {name: _codes(self.table.column(name)) for name in ("task", "status")}
+        self._codes = {
+            name: _codes(self.table.column(name))
+            for name in ("task", "status", STATE)
+            if name in self.table.column_names
+        }
         self.reasons = self._reasons()
 
     def __len__(self) -> int:
@@ -82,17 +90,19 @@ class Rows:
             for name, some in self.values.items()
             if not np.isnan(some).all()
         }
+        states = self._codes[STATE][0] if STATE in self._codes else []
         return {
-            "rows": len(self), "tasks": sorted(filter(None, self._codes["task"][0])),
+            "rows": len(self), "pairs": sorted(filter(None, states)),
+            "tasks": sorted(filter(None, self._codes["task"][0])),
             "status": sorted(self._codes["status"][0]), "reasons": sorted(self.reasons), "scores": ranges,
         }  # fmt: skip
 
     def find(self, query: Query) -> Ints:
         """The rows that a query means, in its order."""
         use = np.ones(len(self), bool)
-        for name, wanted in (("task", query.task), ("status", query.status)):
+        for name, wanted in (("task", query.task), ("status", query.status), (STATE, query.pair)):
             if wanted:
-                known, codes = self._codes[name]
+                known, codes = self._codes.get(name, ([], np.full(len(self), -2, np.int32)))
                 use &= codes == (known.index(wanted) if wanted in known else -1)
         if query.reason:
             use &= self.reasons.get(query.reason, np.zeros(len(self), bool))
@@ -115,6 +125,7 @@ class Rows:
         """What the list shows of a row."""
         value = self.values[column][row] if column in self.values else float("nan")
         one = {name: self.table.column(name)[row].as_py() for name in ("pair_id", "task", "status", "gt_path")}
+        one["lq"] = self.table.column("lq_path")[row].is_valid
         return {"row": row, **one, "value": None if np.isnan(value) else float(value)}
 
     def detail(self, row: int) -> dict[str, Any]:
@@ -124,7 +135,8 @@ class Rows:
             **{name: one[name] for name in ("pair_id", "task", "dataset", "status", "gt_path", "lq_path")},
             **{name: one[name] for name in ("width", "height")},
             "scale": one["scale"] or 1,
-            "scores": {name: one[name] for name in self.scores if one[name] is not None},
+            "scores": {n: one[n] for n in self.scores if one[n] is not None and not n.startswith("pair.")},
+            "pair": {n: _plain(one[n]) for n in self.judged if one[n] is not None and n.startswith("pair.")},
             "texts": {name: one[name] for name in self.texts if one[name]},
             "reasons": [f"{said['stage']}: {said['text']}" for said in one["decisions"]],
         }
@@ -165,6 +177,11 @@ class Rows:
         for parent, stage, rule in zip(parents.tolist(), stages, rules, strict=True):
             out.setdefault(f"{stage}/{rule}", np.zeros(len(self), bool))[parent] = True
         return out
+
+
+def _plain(value: Any) -> Any:
+    """A measurement of a pair as the page shows it: a number, or text."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[list[Any], Ints]:

@@ -42,6 +42,7 @@ def pairs(photographs, save, tmp_path):
         gt, lq = save(f"data/gt{k}.png", gt_pixels), save(f"data/lq{k}.jpg", np.ascontiguousarray(lq_pixels))
         row = row_of(tmp_path / "data", task, lq, gt) | {"iqa.musiq": 40.0 + k, "caption": f"Picture {k}."}
         row |= {"scale": 2 if task == "sr" else 1, "split": "train"}
+        row |= {"pair.state": "shifted" if k == 5 else "ok", "pair.ncc": 0.9 - k / 100, "pair.identical": False}
         if k == 4:
             row["decisions"] = [schema.decision("filter", "min:musiq", "drop", "musiq 44 is below 45")]
         rows.append(row)
@@ -62,7 +63,9 @@ def test_rows_are_found_by_task_reason_and_score(pairs, tmp_path):
     client = _client(pairs, tmp_path)
     facts = client.get("/api/facts").json()
     assert facts["rows"] == 8 and facts["tasks"] == ["denoise", "sr"] and facts["reasons"] == ["filter/min:musiq"]
-    assert facts["scores"] == {"iqa.musiq": [40.0, 47.0]}
+    assert facts["scores"]["iqa.musiq"] == [40.0, 47.0] and set(facts["scores"]) == {"iqa.musiq", "pair.ncc"}
+    assert facts["pairs"] == ["ok", "shifted"] and _ids(client, pairs="shifted") == [5]
+    assert _ids(client, pairs="swapped") == [] and _ids(client, column="pair.ncc")[0] == 7
     assert _ids(client) == list(range(8)) and _ids(client, task="sr") == [1, 3, 5, 7]
     assert _ids(client, reason="filter/min:musiq") == [4] == _ids(client, status="dropped")
     assert _ids(client, column="iqa.musiq", low="42", high="44", descending="1") == [4, 3, 2]
@@ -73,6 +76,7 @@ def test_rows_are_found_by_task_reason_and_score(pairs, tmp_path):
     assert (
         detail["scale"] == 2 and detail["texts"] == {"caption": "Picture 5."} and detail["scores"] == {"iqa.musiq": 45}
     )
+    assert detail["pair"] == {"pair.ncc": pytest.approx(0.85), "pair.identical": "false", "pair.state": "shifted"}
     assert client.get("/api/row/4").json()["reasons"] == ["filter: musiq 44 is below 45"]
     assert client.get("/api/row/8").status_code == 404
 
@@ -223,12 +227,51 @@ def browser():
         found.close()
 
 
+def _three_views(page):
+    """Blink by turns, difference amplified, overlay by an edge; each key again is side by side."""
+    visible = "all => all.map(pane => getComputedStyle(pane).visibility === 'visible')"
+    page.keyboard.press("b")
+    first = page.eval_on_selector_all(".pane", visible)
+    assert sorted(first) == [False, True]
+    other = json.dumps(first[::-1])
+    page.wait_for_function(
+        f"JSON.stringify(({visible})([...document.querySelectorAll('.pane')])) === '{other}'".replace(", ", ",")
+    )
+    page.keyboard.press("Space")
+    still = page.eval_on_selector_all(".pane", visible)
+    page.wait_for_timeout(900)
+    assert page.eval_on_selector_all(".pane", visible) == still and page.text_content("#pause") == "Play"
+    page.keyboard.press("x")
+    assert page.eval_on_selector("#panes", "one => one.style.filter") == "brightness(4)"
+    assert page.eval_on_selector(".pane[data-side=gt]", "one => getComputedStyle(one).mixBlendMode") == "difference"
+    page.fill("#gain input", "8")
+    assert page.eval_on_selector("#panes", "one => one.style.filter") == "brightness(8)"
+    page.keyboard.press("o")
+    assert page.eval_on_selector(".pane[data-side=gt]", "one => one.style.clipPath") == "inset(0px 0px 0px 50%)"
+    boxes = page.eval_on_selector_all(".pane img", "all => all.map(one => one.getBoundingClientRect().left)")
+    assert boxes[0] == pytest.approx(boxes[1], abs=0.1)
+    page.keyboard.press("o")
+    assert page.eval_on_selector("#panes", "one => one.className") == ""
+
+
+def _fits(page, width, height):
+    """Every button is in sight, and nothing is wider than the window."""
+    page.set_viewport_size({"width": width, "height": height})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = """all => all.filter(one => one.offsetParent).filter(one => { const box = one.getBoundingClientRect();
+        return box.left < 0 || box.top < 0 || box.right > innerWidth || box.bottom > innerHeight;
+    }).map(one => one.textContent)"""
+    assert page.eval_on_selector_all("#buttons button", outside) == []
+    assert page.eval_on_selector("#panes", "one => one.clientHeight") >= 150
+
+
 @pytest.mark.slow
 def test_a_person_reviews_in_a_browser_and_a_kill_loses_nothing(pairs, tmp_path, browser):
     process, address = _serve(pairs, "--column", "iqa.musiq", "--near", "44.4", cwd=tmp_path)
     verdicts = Path(f"{pairs}-review.jsonl")
     try:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)  # a machine may be busy
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
@@ -243,8 +286,14 @@ def test_a_person_reviews_in_a_browser_and_a_kill_loses_nothing(pairs, tmp_path,
         if SCREENSHOTS:
             page.wait_for_function("document.querySelector('.pane[data-side=lq] img').complete")
             page.screenshot(path=f"{SCREENSHOTS}/review.png")
+        _three_views(page)
+        for width, height in ((800, 600), (360, 700)):
+            _fits(page, width, height)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.keyboard.press("1")
         page.keyboard.press("k")
         page.wait_for_function("document.querySelector('#name').textContent === 'gt5.png'")
+        assert "pair.state shifted" in page.text_content("#pair")
         page.wait_for_function("document.querySelector('.pane[data-side=lq] img').naturalWidth === 160")
         scale = "s => +s.style.transform.match(/scale\\((.*)\\)/)[1]"
         zooms = [page.eval_on_selector(f".pane[data-side={side}] img", scale) for side in ("lq", "gt")]
