@@ -24,9 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="1-5", help="of the split: 1-5, or 1,3,7")
     parser.add_argument("--recipe", default="quickstart", help="name or YAML file")
-    parser.add_argument(
-        "-o", "--output", default="demo-seeds", help="folder; a seed replaces the one before"
-    )
+    parser.add_argument("-o", "--output", default="demo-seeds", help="folder; a seed replaces the one before")
     parser.add_argument("--quick", action="store_true", help="60 steps: tests that it runs, says nothing of quality")
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()
