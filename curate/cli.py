@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from curate import cli_judges, cli_look, display
-from curate.cli_options import AllRows, DaskAddress, ManifestPath, MaxErrors, Output, Reuse, Workers
+from curate.cli_options import (
+    AllRows,
+    DaskAddress,
+    ManifestPath,
+    MaxErrors,
+    Output,
+    Overwrite,
+    Reuse,
+    Workers,
+    written,
+)
 from manifests import console
 
 app = typer.Typer(
@@ -35,6 +46,7 @@ def main() -> None:
 def ingest(
     folder: Annotated[str, typer.Argument(help="Folder or fsspec URL that the patterns are relative to.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Manifest to write.")] = "manifest",
+    overwrite: Overwrite = False,
     gt: Annotated[str | None, typer.Option(help="Pattern of the ground truth: 'clear/{id}.png'.")] = None,
     lq: Annotated[str | None, typer.Option(help="Pattern of the low-quality side: 'hazy/{id}_*.jpg'.")] = None,
     task: Annotated[str | None, typer.Option(help="Task that the pairs train (clean: GT alone).")] = None,
@@ -105,9 +117,9 @@ def ingest(
         chosen = known.load(layout) if layout else sources.from_patterns(gt, lq, task, subtask, split, group, license)
         display.surveyed(survey(folder, chosen))
         return
-    done = stage.ingest(
+    call = partial(
+        stage.ingest,
         folder,
-        output,
         gt=gt,
         lq=lq,
         task=task,
@@ -130,6 +142,9 @@ def ingest(
         max_errors=max_errors,
         dask_address=dask_address,
     )
+    earlier = [one for one in (append, *(reuse or ())) if one]
+    beside = [one for one in (folder, pairs, join_scores) if one]
+    done = written(call, output, overwrite, earlier, beside=beside)
     display.finished(done)
     display.pair_states(done, short=True)
     display.diagnosed(diagnose(done.path), done.path, first=3)
@@ -139,6 +154,7 @@ def ingest(
 def pairs(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     scene: Annotated[
         float, typer.Option(min=0, max=1, help="Drop pairs of one scene less probably than this; 0: none.")
     ] = 0.5,
@@ -162,9 +178,9 @@ def pairs(
     """
     from curate.pairs import pairs as run
 
-    done = run(
+    call = partial(
+        run,
         manifest,
-        output,
         scene=scene,
         swapped=swapped,
         align=align,
@@ -173,6 +189,7 @@ def pairs(
         max_errors=max_errors,
         dask_address=dask_address,
     )
+    done = written(call, output, overwrite, [manifest], "pairs")
     display.finished(done)
     display.pair_states(done)
 
@@ -206,7 +223,7 @@ def layouts(
 
 
 @app.command()
-def retry(manifest: ManifestPath = "manifest", output: Output = None) -> None:
+def retry(manifest: ManifestPath = "manifest", output: Output = None, overwrite: Overwrite = False) -> None:
     """Read the files of error rows again, once the disk is back or the file has been mended.
 
     \b
@@ -214,13 +231,14 @@ def retry(manifest: ManifestPath = "manifest", output: Output = None) -> None:
     """
     from curate.retry import retry as run
 
-    display.finished(run(manifest, output))
+    display.finished(written(partial(run, manifest), output, overwrite, [manifest], "retry"))
 
 
 @app.command()
 def merge(
     manifests: Annotated[list[str], typer.Argument(help="Manifests to unite, in this order.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Manifest to write.")] = "merged",
+    overwrite: Overwrite = False,
 ) -> None:
     """Unite manifests: rows, columns and roots; a pair that stands in several is taken once.
 
@@ -230,7 +248,7 @@ def merge(
     from curate.merge import merge as run
     from manifests.table import read
 
-    display.finished(run(manifests, output), [read(path) for path in manifests])
+    display.finished(written(partial(run, manifests), output, overwrite, manifests), [read(path) for path in manifests])
 
 
 @app.command()
@@ -238,6 +256,7 @@ def join(
     scores: Annotated[str, typer.Option(metavar="FILE", help="CSV, Parquet or JSONL with pair_id or sha256.")],
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Add scores of your own as columns, to be used by filter: numbers by pair_id, or by the sha256 of the GT.
 
@@ -250,13 +269,14 @@ def join(
     """
     from curate.join import join as run
 
-    display.finished(run(manifest, output, scores=scores))
+    display.finished(written(partial(run, manifest, scores=scores), output, overwrite, [manifest], "join"))
 
 
 @app.command()
 def degrade(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     tasks: Annotated[list[str] | None, typer.Option("--task", help="deblur, or deblur:motion; default: all.")] = None,
     crop: Annotated[int | None, typer.Option(help="Cut squares of this many pixels; default: whole images.")] = None,
     crops: Annotated[int, typer.Option(help="Squares per photograph, the most detailed ones.")] = 1,
@@ -275,17 +295,23 @@ def degrade(
     from curate.degrade import degrade as run
 
     display.finished(
-        run(
-            manifest,
+        written(
+            partial(
+                run,
+                manifest,
+                tasks=tasks or (),
+                crop=crop,
+                crops=crops,
+                seed=seed,
+                dataset=dataset,
+                workers=workers,
+                max_errors=max_errors,
+                dask_address=dask_address,
+            ),
             output,
-            tasks=tasks or (),
-            crop=crop,
-            crops=crops,
-            seed=seed,
-            dataset=dataset,
-            workers=workers,
-            max_errors=max_errors,
-            dask_address=dask_address,
+            overwrite,
+            [manifest],
+            "degrade",
         )
     )
 
@@ -298,6 +324,7 @@ cli_look.register(app)
 def split(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     ref: Annotated[int, typer.Option(min=1, help="Pairs per task in D_ref.")] = 10,
     test: Annotated[float, typer.Option(help="Share of the groups, or (from 1) pairs per task.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Which groups are drawn.")] = 0,
@@ -315,13 +342,22 @@ def split(
     """
     from curate.split import split as run
 
-    display.finished(run(manifest, output, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed))
+    display.finished(
+        written(
+            partial(run, manifest, ref=ref, test=test, seed=seed, prescribed=not ignore_prescribed),
+            output,
+            overwrite,
+            [manifest],
+            "split",
+        )
+    )
 
 
 @app.command()
 def shard(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     samples: Annotated[int, typer.Option(min=1, help="Pairs per shard.")] = 1000,
     tile: Annotated[int | None, typer.Option(min=32, help="Cut larger training pairs into tiles of that side.")] = None,
     overlap: Annotated[int, typer.Option(min=0, help="GT pixels that tiles share.")] = 64,
@@ -339,15 +375,21 @@ def shard(
     from curate.shard import shard as run
 
     display.finished(
-        run(
-            manifest,
+        written(
+            partial(
+                run,
+                manifest,
+                samples_per_shard=samples,
+                tile=tile,
+                overlap=overlap,
+                workers=workers,
+                max_errors=max_errors,
+                dask_address=dask_address,
+            ),
             output,
-            samples_per_shard=samples,
-            tile=tile,
-            overlap=overlap,
-            workers=workers,
-            max_errors=max_errors,
-            dask_address=dask_address,
+            overwrite,
+            [manifest],
+            "shard",
         )
     )
 
@@ -355,7 +397,8 @@ def shard(
 @app.command()
 def report(
     manifest: ManifestPath = "manifest",
-    output: Annotated[str | None, typer.Option("-o", "--output", help="Default: <manifest>-report.html.")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="Page; default <manifest>-report.html.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a self-contained page: counts, reasons, histograms with thresholds, best and worst images.
 
@@ -363,14 +406,19 @@ def report(
     Example: curate report manifest-filter
     """
     from curate.report import report as run
+    from manifests.outputs import replacing
 
-    typer.echo(run(manifest, output))
+    path = output or f"{manifest.rstrip('/')}-report.html"
+    with replacing(path, overwrite=overwrite, kind=None, inputs=[manifest]) as target:
+        run(manifest, target)
+    typer.echo(path)
 
 
 @app.command()
 def dedup(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     distance: Annotated[int, typer.Option(help="Bits of 64 that the looks of two copies may differ in.")] = 4,
     by: Annotated[
         str | None, typer.Option(metavar="METRIC", help="Keep the best by this; default: most pixels.")
@@ -388,7 +436,9 @@ def dedup(
     """
     from curate.dedup import dedup as run
 
-    display.finished(run(manifest, output, distance=distance, by=by, exact=exact))
+    display.finished(
+        written(partial(run, manifest, distance=distance, by=by, exact=exact), output, overwrite, [manifest], "dedup")
+    )
 
 
 @app.command()
@@ -396,6 +446,7 @@ def decontaminate(
     against: Annotated[list[str], typer.Option(metavar="TEST_MANIFEST", help="Test images; repeat for several.")],
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     distance: Annotated[int, typer.Option(help="Bits of 64 that the looks of two copies may differ in.")] = 4,
     strict: Annotated[bool, typer.Option("--strict", help="Fail, and write nothing, when any pair matches.")] = False,
 ) -> None:
@@ -409,7 +460,15 @@ def decontaminate(
     """
     from curate.decontaminate import decontaminate as run
 
-    display.finished(run(manifest, output, against=against, distance=distance, strict=strict))
+    display.finished(
+        written(
+            partial(run, manifest, against=against, distance=distance, strict=strict),
+            output,
+            overwrite,
+            [manifest, *against],
+            "decontaminate",
+        )
+    )
 
 
 @app.command()

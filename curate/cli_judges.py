@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ from curate.cli_options import (
     MaxErrors,
     ModelName,
     Output,
+    Overwrite,
     Parallel,
     PerMinute,
     Reuse,
@@ -27,7 +29,11 @@ from curate.cli_options import (
     pairs,
     refuse,
     settings_of,
+    written,
 )
+
+if TYPE_CHECKING:
+    from manifests.table import Manifest
 
 RULES = ("iqa", "minimum", "maximum", "drop_worst", "max_degradation")
 ASKING = ("max_tokens", "batch", "parallel", "per_minute", "device", "max_errors")  # options of a model that is asked
@@ -42,6 +48,7 @@ def register(app: typer.Typer) -> None:
 def score(
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     iqa: Annotated[list[str] | None, typer.Option(help="Metric of pyiqa, or signals; repeat for several.")] = None,
     weights: Weights = None,
     device: Device = "cpu",
@@ -62,18 +69,24 @@ def score(
     """
     from curate.score import score as run
 
-    done = run(
-        manifest,
+    done = written(
+        partial(
+            run,
+            manifest,
+            iqa=iqa or ["signals"],
+            weights=pairs(weights, "--weights"),
+            device=device,
+            bf16=bf16,
+            all_rows=all_rows,
+            reuse=reuse or (),
+            workers=workers,
+            max_errors=max_errors,
+            dask_address=dask_address,
+        ),
         output,
-        iqa=iqa or ["signals"],
-        weights=pairs(weights, "--weights"),
-        device=device,
-        bf16=bf16,
-        all_rows=all_rows,
-        reuse=reuse or (),
-        workers=workers,
-        max_errors=max_errors,
-        dask_address=dask_address,
+        overwrite,
+        [manifest, *(reuse or ())],
+        "score",
     )
     display.finished(done)
 
@@ -82,6 +95,7 @@ def filter(
     ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     iqa: Annotated[list[str] | None, typer.Option(help="Metric to judge by: musiq, piqe, signals, ...")] = None,
     minimum: Annotated[list[str] | None, typer.Option("--min", metavar="NAME=X", help="Drop below: musiq=40.")] = None,
     maximum: Annotated[list[str] | None, typer.Option("--max", metavar="NAME=X", help="Drop above: piqe=60.")] = None,
@@ -146,13 +160,15 @@ def filter(
         found = stage.preview(manifest, output, **rules, **how)
         display.tabulate([{"task": task, **numbers} for task, numbers in found.items()])
     else:
-        display.finished(stage.filter(manifest, output, policy=policy, **rules, **how))
+        call = partial(stage.filter, manifest, policy=policy, **rules, **how)
+        display.finished(written(call, output, overwrite, [manifest], "filter"))
 
 
 def identify(
     ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     model: Annotated[str, typer.Option(help="signals: built in, offline; daclip: DA-CLIP's ten labels.")] = "signals",
     weights: Annotated[
         str | None, typer.Option(help="DA-CLIP's file, folder or hub id[/FILE]; default: the authors'.")
@@ -186,16 +202,22 @@ def identify(
         path, count = stage.fit_clean(manifest, weights=weights, device=device)
         typer.echo(f"{path}: daclip.clean, fitted on {count} GTs")
         return
-    done = stage.identify(
-        manifest,
+    done = written(
+        partial(
+            stage.identify,
+            manifest,
+            model=model,
+            weights=weights,
+            device=device,
+            all_rows=all_rows,
+            workers=workers,
+            max_errors=max_errors,
+            dask_address=dask_address,
+        ),
         output,
-        model=model,
-        weights=weights,
-        device=device,
-        all_rows=all_rows,
-        workers=workers,
-        max_errors=max_errors,
-        dask_address=dask_address,
+        overwrite,
+        [manifest],
+        "identify",
     )
     display.finished(done)
 
@@ -204,6 +226,7 @@ def caption(
     ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     captioner: Annotated[
         str | None, typer.Option(help="signals: measured attributes; llava: a model. [llava with --model]")
     ] = None,
@@ -253,7 +276,13 @@ def caption(
     name = captioner or ("signals" if task is None else stage.LLAVA)
     if captioner is None and task is None:
         typer.echo("captions from measured attributes; for LLaVA's point to one with --model or --endpoint", err=True)
-    done = stage.caption(manifest, output, captioner=name, task=task, on=on, all_rows=all_rows, max_errors=max_errors)
+    done = written(
+        partial(stage.caption, manifest, captioner=name, task=task, on=on, all_rows=all_rows, max_errors=max_errors),
+        output,
+        overwrite,
+        [manifest],
+        "caption",
+    )
     display.finished(done)
 
 
@@ -277,6 +306,7 @@ def judge(
     ctx: typer.Context,
     manifest: ManifestPath = "manifest",
     output: Output = None,
+    overwrite: Overwrite = False,
     model: ModelName = None,
     endpoint: Endpoint = None,
     answers: Annotated[str | None, typer.Option(help="Answers that DepictQA's infer.py wrote.")] = None,
@@ -298,17 +328,26 @@ def judge(
     Example: curate judge manifest --answers answers.jsonl
     """
     from curate import judge as stage
+    from manifests.outputs import replacing
 
     if export is not None or answers is not None:
         beside = ["output", "model", "endpoint", "answers"] if export is not None else ["model", "endpoint"]
         refuse(ctx, [*ASKING, *beside], f"{'--export' if export is not None else '--answers'} asks no model")
     if export is not None:
-        typer.echo(f"{export}: {stage.export(manifest, export, all_rows=all_rows)} questions")
+        with replacing(export, overwrite=overwrite, kind=None, inputs=[manifest]) as target:
+            count = stage.export(manifest, target, all_rows=all_rows)
+        typer.echo(f"{export}: {count} questions")
         return
     settings = settings_of(
         model, endpoint, device=device, max_tokens=max_tokens, batch=batch, parallel=parallel, per_minute=per_minute
     )
-    done = stage.judge(manifest, output, settings=settings, answers=answers, all_rows=all_rows, max_errors=max_errors)
+    done = written(
+        partial(stage.judge, manifest, settings=settings, answers=answers, all_rows=all_rows, max_errors=max_errors),
+        output,
+        overwrite,
+        [manifest],
+        "judge",
+    )
     display.finished(done)
 
 
@@ -319,6 +358,7 @@ def review(
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the manifest with the verdicts; open no page.")] = False,
     output: Output = None,
+    overwrite: Overwrite = False,
     column: Annotated[str, typer.Option(help="Score that the page is ordered by: iqa.musiq.")] = "",
     near: Annotated[float | None, typer.Option(help="Rows whose score is nearest to this come first.")] = None,
     host: Annotated[str, typer.Option(help="Others than this machine need a token, which is printed.")] = "127.0.0.1",
@@ -334,8 +374,14 @@ def review(
 
     files_ = verdicts or [stage.default_file(manifest)]
     if apply:
-        done, disputed = stage.apply(manifest, files_, output)
-        display.finished(done)
+        disputed = 0
+
+        def call(path: str) -> Manifest:
+            nonlocal disputed
+            done, disputed = stage.apply(manifest, files_, path)
+            return done
+
+        display.finished(written(call, output, overwrite, [manifest], "review"))
         if disputed:
             typer.echo(f"{disputed} pairs are disputed: one keeps what another drops; they stay as they were")
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from manifests.errors import UserError
 
 if TYPE_CHECKING:
     from curate.vlm import Settings
+    from manifests.table import Manifest
 
 
 def _named(ctx: typer.Context, name: str) -> bool:
@@ -53,6 +54,9 @@ Output = Annotated[
     str | None,
     typer.Option("-o", "--output", help="Where to write; default <manifest>-<stage>.", callback=_output),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier output of this command, once the new one is whole.")
+]
 AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes; 0: this one. With --device cuda: decoding threads per device.")
@@ -76,6 +80,31 @@ Bf16 = Annotated[
     bool,
     typer.Option("--bf16", help="Measure in bf16 where it moves no score by over 0.1 % of the range, tried first."),
 ]
+
+
+def written(
+    call: Callable[[str], Manifest],
+    output: str | None,
+    overwrite: bool,
+    inputs: Sequence[str],
+    stage: str = "",
+    beside: Sequence[str] = (),
+) -> Manifest:
+    """What `call`, given where to write, made at `output` (default: of the first input and the stage), opened there.
+
+    inputs: manifests that are read, beside: other folders that are. Neither is ever replaced.
+    """
+    from curate.engine import default_output
+    from manifests.outputs import replacing
+    from manifests.table import read
+
+    path = output or default_output(inputs[0], stage)
+    if not overwrite:
+        return call(path)
+    roots = [root for source in map(read, inputs) for root in source.roots.values()]
+    with replacing(path, inputs=[*inputs, *beside, *roots]) as target:
+        done = call(target)
+    return done if target == path else read(path)
 
 
 def refuse(ctx: typer.Context, names: Sequence[str], why: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate import budget, engine, pictures, vlm
-from manifests import files, images, schema
+from manifests import files, images, outputs, schema
 from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
@@ -178,7 +178,7 @@ def export(manifest: str, path: str, *, all_rows: bool = False) -> int:
     Images are named where they lie; those that are not local files cannot be. Raises UserError.
     """
     if files.exists(path):
-        raise UserError(f"{path}: exists already; name another file with --export, or delete it first")
+        raise outputs.existing(path, "--export")
     source = read(manifest)
     engine.require_rows(source)
     tasks = []

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from curate import charts, report_pairs, scorers
 from curate.signals.table import SIGNALS
 from curate.thumbnails import Thumbnails
-from manifests import files, pages
+from manifests import files, outputs, pages
 from manifests.errors import UserError
 from manifests.table import Manifest, read
 
@@ -38,7 +38,7 @@ def report(manifest: str = "manifest", output: str | None = None) -> str:
     """
     path = output or f"{manifest.rstrip('/')}-report.html"
     if files.exists(path):
-        raise UserError(f"{path}: exists already; name another with -o, or delete it first")
+        raise outputs.existing(path)
     source = read(manifest)
     rows = Rows(source)
     tasks = sorted(set(rows.task.tolist()))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests import files, locks, schema
+from manifests import files, locks, outputs, schema
 from manifests.ahead import ahead
 from manifests.errors import UserError
 
@@ -166,7 +166,7 @@ def read(path: str) -> Manifest:
 def refuse_existing(path: str) -> None:
     """Raises UserError when there is a finished manifest at `path`."""
     if files.exists(files.join(path, "manifest.json")):
-        raise UserError(f"{path}: exists already; name another output with -o, or delete it first")
+        raise outputs.existing(path)
 
 
 def stage_entry(stage: str, version: int, params: Mapping[str, Any], inputs: Sequence[Manifest]) -> dict[str, Any]:

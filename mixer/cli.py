@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from mixer import cli_laws, cli_worlds
-from mixer.cli_options import Eta, Initial, Lower, LowerFor, Params, Target, Version, initial_of, params_of, split
+from mixer.cli_options import (
+    Eta,
+    Initial,
+    Lower,
+    LowerFor,
+    Overwrite,
+    Params,
+    Target,
+    Version,
+    initial_of,
+    params_of,
+    split,
+)
 
 app = typer.Typer(
     name="mixer",
@@ -59,6 +71,7 @@ def replay(
     lower_is_better: Lower = False,
     lower_is_better_for: LowerFor = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Schedule to write.")] = "schedule.parquet",
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn recorded scores into the schedule that a rule would have made of them: interval, task, score in, interval,
     task, score, weight out. Interval 0 holds the scores before training; other columns that a rule needs (task_size)
@@ -72,7 +85,7 @@ def replay(
 
     lower = lower_is_better or split(lower_is_better_for)
     given, weights = params_of(eta, params, target), initial_of(initial)
-    rows = run(scores, rule, params=given, initial=weights, lower_is_better=lower, output=output)
+    rows = run(scores, rule, params=given, initial=weights, lower_is_better=lower, output=output, overwrite=overwrite)
     typer.echo(f"{output}: {rows[-1]['interval'] + 1} intervals, {len(rows)} rows")
     if missing := sorted({row["task"] for row in rows if row["score"] is None}):
         typer.echo(f"mixer: scores of {', '.join(missing)} are missing; these tasks kept their weights then", err=True)
@@ -114,6 +127,7 @@ def shards(
     schedule: Annotated[str, typer.Argument(help="Schedule of task weights.")],
     folder: Annotated[str, typer.Argument(metavar="SHARDS", help="Shard folder that 'curate shard' wrote.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Schedule to write.")] = "shard_schedule.parquet",
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn task weights into weights of every train shard, interval by interval: a task's weight is split over its
     shards by their numbers of samples. 'trainer run --schedule' takes the result; a JSON file beside it says the same
@@ -124,7 +138,7 @@ def shards(
     """
     from mixer.shards import shards as run
 
-    made = run(schedule, folder, output)
+    made = run(schedule, folder, output, overwrite=overwrite)
     typer.echo(f"{output}: {made.intervals} intervals, {len(made.names)} shards")
 
 
@@ -150,6 +164,7 @@ def rules() -> None:
 def plot(
     schedule: Annotated[str, typer.Argument(help="Schedule: of a run, of 'mixer simulate' or 'mixer replay'.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Picture (.png) or page (.html).")] = "schedule.png",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw a schedule: the weights by interval, and the scores that they came from.
 
@@ -159,7 +174,7 @@ def plot(
     """
     from mixer.plots import plot as run
 
-    run(schedule, output)
+    run(schedule, output, overwrite=overwrite)
     typer.echo(output)
 
 

@@ -8,6 +8,7 @@ import typer
 
 Eta = Annotated[float | None, typer.Option(help="Step size of des, per unit of the score. [0.1]")]
 Params = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=X", help="Any parameter of the rule.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
 Lower = Annotated[bool, typer.Option("--lower-is-better", help="Negate every score: lower is better.")]
 LowerFor = Annotated[
     list[str] | None, typer.Option("--lower-is-better-for", metavar="TASK", help="Negate the scores of these tasks.")

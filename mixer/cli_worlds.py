@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Annotated
 
 import typer
 
-from mixer.cli_options import Eta, Initial, Params, Target, initial_of, params_of
+from mixer.cli_options import Eta, Initial, Overwrite, Params, Target, initial_of, params_of
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders that 'trainer run' wrote.")]
 
@@ -34,6 +35,7 @@ def simulate(
     target: Target = None,
     initial: Initial = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Folder for results and pictures.")] = "simulation",
+    overwrite: Overwrite = False,
 ) -> None:
     """Play rules against synthetic worlds, and print what each reached: means over seeds with 95 % intervals, the
     distance to the best mixtures (oracles), how the weights behaved, and our rule against each other (paired t
@@ -55,7 +57,10 @@ def simulate(
     from mixer.simulate import save
     from mixer.simulate import simulate as run
 
-    files.refuse_existing(output)
+    if overwrite and os.path.lexists(output):
+        files.check_simulation(output, world or [])
+    else:
+        files.refuse_existing(output)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     chosen = [one for name in world or ["mild"] for one in (worlds_.zoo() if name == "zoo" else [name])]
     done = []
@@ -74,7 +79,15 @@ def simulate(
             typer.echo()
         show(one)
         done.append(one)
-    save(done, output)
+    if overwrite and os.path.lexists(output):
+        real = os.path.realpath(output)
+        draft = os.path.join(os.path.dirname(real), f".overwrite-{os.path.basename(real)}")
+        shutil.rmtree(draft, ignore_errors=True)
+        save(done, draft)
+        shutil.rmtree(real)
+        os.rename(draft, real)
+    else:
+        save(done, output)
     typer.echo(f"\n{os.path.join(output, 'results.parquet')}")
 
 
@@ -126,6 +139,7 @@ def noise(runs: Runs) -> None:
 def world_from(
     runs: Runs,
     output: Annotated[str, typer.Option("-o", "--output", help="World to write.")] = "world.yaml",
+    overwrite: Overwrite = False,
 ) -> None:
     """Fit a world to closed-loop runs, so that rules can be tried on tasks like yours: learning curves, transfer and
     noise from the scores and weights of every interval. Several runs with different weights tell more of transfer.
@@ -136,7 +150,7 @@ def world_from(
     """
     from mixer.world_from import world_from as fit
 
-    found = fit(runs, output)
+    found = fit(runs, output, overwrite=overwrite)
     for line in found:
         typer.echo(line)
     typer.echo(output)

@@ -12,11 +12,48 @@ from typing import Any
 
 from mixer.errors import MixerError
 
+STARTS = {".parquet": b"PAR1", ".png": b"\x89PNG", ".html": b"<", ".json": b"{"}  # of files that the mixer writes
+SIMULATION = "results.parquet"  # marks a folder of a simulation
 
-def refuse_existing(path: str) -> None:
-    """Raises MixerError when something stands at `path`: an output is never overwritten."""
-    if os.path.lexists(path):
-        raise MixerError(f"{path}: exists already; name another with -o, or delete it first")
+
+def refuse_existing(path: str, *, overwrite: bool = False, inputs: Sequence[str] = ()) -> None:
+    """Raises MixerError when something is at `path`; with `overwrite` only when it is no file that may be replaced.
+
+    That is a plain file, of the form that its suffix names, and none of the `inputs`.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise MixerError(f"{path}: exists already; name another with -o, or replace it with --overwrite")
+    _refuse_input(path, inputs)
+    if os.path.islink(path) or not os.path.isfile(path):
+        raise MixerError(f"{path}: is no plain file, so --overwrite does not replace it; name another with -o")
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if head and not head.startswith(STARTS.get(os.path.splitext(path)[1].lower(), b"")):
+        raise MixerError(
+            f"{path}: is not what its suffix says, so it was not written here and --overwrite does not replace it"
+        )
+
+
+def check_simulation(path: str, inputs: Sequence[str] = ()) -> None:
+    """Raises MixerError unless the folder is one that 'mixer simulate' wrote, with nothing else in it."""
+    _refuse_input(path, inputs)
+    if not os.path.isfile(os.path.join(path, SIMULATION)):
+        raise MixerError(
+            f"{path}: is no simulation (it has no {SIMULATION}); --overwrite does not replace it, name another with -o"
+        )
+    ours = {SIMULATION, "simulation.png", "simulation.html", "schedule.parquet"}
+    for _, _, names in os.walk(path):
+        if other := sorted(set(names) - ours):
+            raise MixerError(f"{path}: holds {other[0]!r}, which is no part of a simulation; move it, or name another")
+
+
+def _refuse_input(path: str, inputs: Sequence[str]) -> None:
+    real = os.path.realpath(path)
+    for other in (*inputs, os.getcwd(), os.path.expanduser("~")):
+        if os.path.commonpath([real, os.path.realpath(other)]) == real:
+            raise MixerError(f"{path}: is or holds {other}; name another output with -o")
 
 
 def write(path: str, data: bytes) -> None:

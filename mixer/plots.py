@@ -25,12 +25,12 @@ BETTER, WORSE, OPEN, INK = pages.LIGHT[0], pages.LIGHT[1], "#b9bec6", "#444444"
 LINES = ("-", "--", ":", "-.")
 
 
-def plot(schedule_path: str, output: str) -> None:
+def plot(schedule_path: str, output: str, *, overwrite: bool = False) -> None:
     """Draw a schedule's weights, and its scores where it has them, into a .png or .html file.
 
     Raises MixerError for a bad schedule, another suffix, or an output that exists.
     """
-    files.refuse_existing(output)
+    files.refuse_existing(output, overwrite=overwrite, inputs=[schedule_path])
     found, suffix = schedule.read(schedule_path), os.path.splitext(output)[1].lower()
     if suffix not in (".png", ".html"):
         raise MixerError(f"{output}: name it with .png or .html", exit_code=2)

@@ -19,6 +19,7 @@ def replay(
     initial: Mapping[str, float] | None = None,
     lower_is_better: Collection[str] | bool = (),
     output: str | None = None,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """The schedule that `rule` makes of recorded scores: rows of interval, task, score, weight.
 
@@ -28,7 +29,7 @@ def replay(
     output: where to write the schedule. Raises MixerError for bad scores and for an output that exists.
     """
     if output is not None:
-        files.refuse_existing(output)
+        files.refuse_existing(output, overwrite=overwrite, inputs=[scores] if isinstance(scores, str) else [])
     where = f"{scores}: " if isinstance(scores, str) else ""
     rows = observations.read(scores, lower_is_better=lower_is_better) if isinstance(scores, str) else list(scores)
     intervals = _by_interval(rows, where)

@@ -17,7 +17,7 @@ from mixer.schedule import Schedule
 COLUMNS = ["task", "split", "status", "shard"]
 
 
-def shards(schedule_path: str, folder: str, output: str | None = None) -> Schedule:
+def shards(schedule_path: str, folder: str, output: str | None = None, *, overwrite: bool = False) -> Schedule:
     """The schedule of tasks in `schedule_path` over the train shards of `folder`.
 
     output: a .parquet file to write; a .json file beside it says the same, as a {shard: weight} for every interval.
@@ -25,8 +25,8 @@ def shards(schedule_path: str, folder: str, output: str | None = None) -> Schedu
     """
     if output is not None:
         beside = os.path.splitext(output)[0] + ".json"
-        files.refuse_existing(output)
-        files.refuse_existing(beside)
+        for path in (output, beside):
+            files.refuse_existing(path, overwrite=overwrite, inputs=[schedule_path, folder])
     tasks, samples = schedule.read(schedule_path), read_shards(folder)
     try:
         made = shard_schedule(tasks, samples)

@@ -45,14 +45,14 @@ class Curve:
     cost: float
 
 
-def world_from(runs: Sequence[str], output: str) -> list[str]:
+def world_from(runs: Sequence[str], output: str, *, overwrite: bool = False) -> list[str]:
     """Write the world of `runs` as YAML to `output`; returns a line on each task, and on what cannot be told.
 
     Least squares with priors: without changes of weights transfer stays at 0, and with few intervals the asymptote at
     what is usual. Forgetting is the value of a grid at which all tasks fit best. Raises MixerError for runs that do not
     fit together or are too short, and for an output that exists.
     """
-    files.refuse_existing(output)
+    files.refuse_existing(output, overwrite=overwrite, inputs=runs)
     tasks, logs, units = _read(runs)
     noise_K = np.array([np.mean([jitter_of(log.score[:, k]) for log in logs]) for k in range(len(tasks))])
     spread_K = np.array([max(np.ptp(log.score[:, k]) for log in logs) for k in range(len(tasks))])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +35,7 @@ Steps = Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")]
 Interval = Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")]
 Batch = Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")]
 Crop = Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=X", help="Rule's parameter, or section.setting.")
@@ -94,6 +97,7 @@ def run(
     threads: Threads = None,
     settings: Settings = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a model; a rule sets the tasks' weights from their scores on D_ref, or a schedule is replayed.
 
@@ -128,7 +132,7 @@ def run(
     from trainer import loop
 
     built = config_.build(base, *layers)
-    _tell(loop.run(built, output, resume=resume), built.optimiser.steps)
+    _tell(loop.run(built, output, resume=resume, overwrite=overwrite), built.optimiser.steps)
 
 
 def _said(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -164,6 +168,7 @@ def finetune(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. [0.0002]")] = None,
     settings: Settings = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a checkpoint on for a new task, with a part of the old mixture if it is not to be forgotten.
 
@@ -183,7 +188,14 @@ def finetune(
     options = _said(given)
     layer = config_.merge(config_.read(config) if config else {}, options, config_.assign(settings or []))
     result = call(
-        checkpoint, manifest, replay=replay, replay_share=replay_share, output=output, settings=layer, resume=resume
+        checkpoint,
+        manifest,
+        replay=replay,
+        replay_share=replay_share,
+        output=output,
+        settings=layer,
+        resume=resume,
+        overwrite=overwrite,
     )
     _tell(result, config_.build(layer).optimiser.steps)
 
@@ -194,6 +206,7 @@ def export(
     safetensors: Annotated[str | None, typer.Option(help="Write the weights to this file.")] = None,
     onnx: Annotated[str | None, typer.Option(help="Write a graph to this file.")] = None,
     hub_folder: Annotated[str | None, typer.Option(help="Write weights, config and model card there.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint's moving-average weights for others.
 
@@ -203,12 +216,17 @@ def export(
     """
     from trainer import export as export_
 
-    wanted = [(export_.to_safetensors, safetensors), (export_.to_onnx, onnx), (export_.to_hub_folder, hub_folder)]
+    to_onnx = partial(export_.to_onnx, say=lambda text: typer.echo(text, err=True))
+    wanted: list[tuple[Callable[..., str], str | None]] = [
+        (export_.to_safetensors, safetensors),
+        (to_onnx, onnx),
+        (export_.to_hub_folder, hub_folder),
+    ]
     if not any(path for _, path in wanted):
         raise UserError("say what to write: --safetensors FILE, --onnx FILE or --hub-folder FOLDER", exit_code=2)
     for call, path in wanted:
         if path is not None:
-            typer.echo(call(checkpoint, path))
+            typer.echo(call(checkpoint, path, overwrite=overwrite))
 
 
 @app.command()
@@ -241,6 +259,7 @@ def evaluate(
     table: Annotated[str | None, typer.Option(help="Also a table per dataset: FILE.md, .tex or .csv.")] = None,
     device: Device = "auto",
     threads: Threads = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a checkpoint per task: input, restored, standard error; every image goes to a Parquet.
 
@@ -265,6 +284,7 @@ def evaluate(
             channel=channel,
             border=border,
             table=table,
+            overwrite=overwrite,
         )
     show_evaluation(result)
 
@@ -279,6 +299,7 @@ def restore(
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share.")] = 64,
     device: Device = "auto",
     threads: Threads = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Restore images of any size; 16 bit, transparency and EXIF are kept.
 
@@ -290,7 +311,16 @@ def restore(
     from trainer.restore import restore as call
 
     with devices.computing("cpu", threads):
-        done = call(checkpoint, inputs, output=output, scale=scale, tile=tile, overlap=overlap, device=device)
+        done = call(
+            checkpoint,
+            inputs,
+            output=output,
+            scale=scale,
+            tile=tile,
+            overlap=overlap,
+            device=device,
+            overwrite=overwrite,
+        )
     for path in done.written.values():
         typer.echo(path)
     for source, reason in done.failed.items():
@@ -304,6 +334,7 @@ def report(
     run: Annotated[str, typer.Argument(help="Run folder.")] = "run",
     evaluation: Annotated[str | None, typer.Option(help="JSON of 'trainer eval'; default: the newest.")] = None,
     output: Annotated[str | None, typer.Option("-o", "--output", help="Page; default RUN/report.html.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page about a run that opens offline.
 
@@ -312,7 +343,7 @@ def report(
     """
     from trainer.report import report as call
 
-    typer.echo(call(run, evaluation=evaluation, output=output))
+    typer.echo(call(run, evaluation=evaluation, output=output, overwrite=overwrite))
 
 
 @app.command()

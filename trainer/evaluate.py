@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from manifests import files, images
 from manifests.errors import UserError
+from manifests.outputs import refuse_existing
 from trainer import metrics as metrics_
 from trainer import tables, tiling
 from trainer.clustered import mean_and_error
@@ -169,6 +170,7 @@ def evaluate(
     device: str = "auto",
     output: str | None = None,
     table: str | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Score a checkpoint on a split of a manifest.
 
@@ -187,9 +189,9 @@ def evaluate(
     found, missing = _load_metrics(metrics, where, channel, border)
     opened = checkpoint_.find(checkpoint)
     path = output or default_path(opened.path, split, opened.step)
-    refuse_existing(path)
+    refuse_existing(path, overwrite=overwrite)
     if table is not None:
-        tables.check_path(table)
+        tables.check_path(table, overwrite=overwrite)
     index = open_index(manifest, split, groups=True)
     model = checkpoint_.load_model(opened, where)
     bf16 = devices.uses_bf16("auto", where)
@@ -203,7 +205,7 @@ def evaluate(
     files.write(os.path.splitext(path)[0] + ".png", pictures)
     _write(result, index.fingerprint)
     if table is not None:
-        tables.write(result, table)
+        tables.write(result, table, overwrite=overwrite)
     return result
 
 
@@ -212,12 +214,6 @@ def default_path(checkpoint: str, split: str, step: int) -> str:
     folder = os.path.dirname(os.path.abspath(checkpoint))
     run = os.path.dirname(folder) if os.path.basename(folder) == "checkpoints" else folder
     return os.path.join(run, "eval", f"{split}-step-{step:08d}.json")
-
-
-def refuse_existing(path: str) -> None:
-    """Raises UserError when there is something at `path`."""
-    if os.path.lexists(path):
-        raise UserError(f"{path}: exists already; name another output with -o, or delete it first")
 
 
 def enlarge(lq: npt.NDArray[Any], gt: npt.NDArray[Any]) -> npt.NDArray[Any]:

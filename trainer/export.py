@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from manifests import files
+from manifests import files, outputs
 from manifests.errors import UserError
 from trainer import checkpoint as checkpoint_
 from trainer import models
-from trainer.evaluate import refuse_existing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,9 +21,9 @@ PLACES = ("data.manifest", "data.replay", "data.cache", "mixture.schedule", "mod
 TOLERANCE = 1e-4  # between a graph's output and the model's
 
 
-def to_safetensors(checkpoint: str, path: str) -> str:
+def to_safetensors(checkpoint: str, path: str, *, overwrite: bool = False) -> str:
     """Write the averaged weights as `path`, with the model's name and shape in its metadata. Returns the path."""
-    refuse_existing(path)
+    outputs.refuse_existing(path, overwrite=overwrite, option="--safetensors", inputs=[checkpoint])
     found = checkpoint_.find(checkpoint)
     model = checkpoint_.load_model(found, "cpu")
     said = {name: json.dumps(value) for name, value in found.state["model"].items()}
@@ -32,13 +32,16 @@ def to_safetensors(checkpoint: str, path: str) -> str:
     return path
 
 
-def to_onnx(checkpoint: str, path: str) -> str:
+def to_onnx(
+    checkpoint: str, path: str, *, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
+) -> str:
     """Write the model as an ONNX graph, `lq` → `restored`, both (B, 3, H, W) in [0, 1] of any size. Returns the path.
 
     The graph is run at another size than it was traced with and compared with the model; nothing is left behind when
-    they differ. Raises UserError, also when onnx, onnxscript and onnxruntime are not installed.
+    they differ. `say` is told what goes on. Raises UserError, also when onnx, onnxscript and onnxruntime are not
+    installed.
     """
-    refuse_existing(path)
+    outputs.refuse_existing(path, overwrite=overwrite, option="--onnx", inputs=[checkpoint])
     try:
         import onnx  # noqa: F401
         import onnxruntime
@@ -52,11 +55,13 @@ def to_onnx(checkpoint: str, path: str) -> str:
     _make_folder(path)
     draft = f"{path}.tmp"
     try:
+        say(f"onnx: tracing the model with {SIDE}x{SIDE + 16} pixels")
         program: Any = torch.onnx.export(
             model, (example,), dynamo=True, input_names=["lq"], output_names=["restored"], verbose=False,
             dynamic_shapes=(dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),),
         )  # fmt: skip
         program.save(draft)
+        say("onnx: comparing the graph with the model at another size")
         session = onnxruntime.InferenceSession(draft, providers=["CPUExecutionProvider"])
         other = torch.rand(1, 3, SIDE + 5, SIDE - 3)
         with torch.inference_mode():
@@ -71,21 +76,25 @@ def to_onnx(checkpoint: str, path: str) -> str:
     return path
 
 
-def to_hub_folder(checkpoint: str, folder: str) -> str:
+def to_hub_folder(checkpoint: str, folder: str, *, overwrite: bool = False) -> str:
     """Write `folder` with model.safetensors, config.json and a model card, ready for a model hub. Returns it.
 
     `trainer eval`, `restore`, `export` and `finetune` take the folder like a checkpoint.
     """
-    refuse_existing(folder)
+    folder = folder.rstrip("/") or folder
+    if os.path.lexists(folder):
+        if not overwrite:
+            raise outputs.existing(folder, "--hub-folder")
+        outputs.check_folder(folder, outputs.MODEL, [checkpoint])
     found = checkpoint_.find(checkpoint)
-    draft = f"{folder.rstrip('/')}.{os.getpid()}.tmp"
+    draft = f"{folder}.{os.getpid()}.tmp"
     try:
         to_safetensors(checkpoint, os.path.join(draft, "model.safetensors"))
         model = checkpoint_.load_model(found, "cpu")
         content = {"equimix": {**found.state["model"], "step": found.step}, **models.describe(model)}
         files.write(os.path.join(draft, "config.json"), (json.dumps(content, indent=2) + "\n").encode())
         files.write(os.path.join(draft, "README.md"), _card(found, model).encode())
-        os.replace(draft, folder)
+        outputs.swap(draft, os.path.realpath(folder))
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

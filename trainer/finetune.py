@@ -23,6 +23,7 @@ def finetune(
     output: str = "finetuned",
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> loop.RunResult:
     """Train on from the averaged weights of a checkpoint, run or exported folder: a run of its own, into `output`.
 
@@ -39,7 +40,7 @@ def finetune(
     }
     if replay is not None:
         given["mixture"] = {"initial": _initial(found, manifest, replay, replay_share)}
-    return loop.run(config_.build(given, settings or {}), output, resume=resume)
+    return loop.run(config_.build(given, settings or {}), output, resume=resume, overwrite=overwrite)
 
 
 def _initial(found: checkpoint_.Checkpoint, manifest: str, replay: str, share: float) -> dict[str, float]:

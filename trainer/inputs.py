@@ -36,6 +36,12 @@ def open_inputs(config: Config, device: str) -> Inputs:
     return Inputs(index, reference, scorers, mixed)
 
 
+def paths(config: Config) -> list[str]:
+    """The files and folders that a run reads."""
+    given = (config.data.manifest, config.data.replay, config.model.init, config.mixture.schedule)
+    return [path for path in given if path]
+
+
 def cache_of(config: Config) -> Cache | None:
     """Where remote shards are kept; None when the config wants them read where they are."""
     limit = int(config.data.cache_gb * (1 << 30))

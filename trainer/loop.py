@@ -54,17 +54,19 @@ class RunResult:
     diagnoses: tuple[diagnosis.Diagnosis, ...] = ()
 
 
-def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
+def run(config: Config, out: str = "run", *, resume: bool = False, overwrite: bool = False) -> RunResult:
     """Train as `config` says, into the run folder `out`.
 
     SIGTERM makes it write a checkpoint and return early (`steps` below those wanted); so does Ctrl-C, which then
     raises UserError with exit code 130.
     resume: go on from the newest whole checkpoint of `out`, or start when there is none. On the CPU the weights and
     the parameters are then bitwise those of a run that was never stopped; another number of processes sees the same
-    samples. With more `optimiser.steps` than before the run is made longer. Raises UserError and MixerError.
+    samples. With more `optimiser.steps` than before the run is made longer.
+    overwrite: delete an earlier run in `out` once the data, metrics and schedule of the new one have been opened.
+    Raises UserError and MixerError.
     """
     team = team_.join(devices.resolve(config.run.device))
-    stored = team.lead(lambda: records.prepare(out, resume=resume))
+    stored = team.lead(lambda: records.prepare(out, resume=resume, overwrite=overwrite, inputs=inputs_.paths(config)))
     threads = config.run.threads or (stored["resolved"]["threads"] if stored else None)
     with signals.asked_to_stop() as stop_asked, devices.computing(team.device, threads) as threads:
         inputs = team.after_lead(lambda: inputs_.open_inputs(config, team.device))
@@ -72,6 +74,8 @@ def run(config: Config, out: str = "run", *, resume: bool = False) -> RunResult:
         bf16 = loop.learner.bf16
         said = team.lead(lambda: inputs_.identity(config, inputs, stored, threads=threads, bf16=bf16, team=team))
         if stored is None:
+            if overwrite:
+                team.lead(lambda: records.clear(out))
             team.lead(lambda: records.write_identity(out, said))
         else:
             team.lead(lambda: records.check_same(out, stored, said))

@@ -16,7 +16,9 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests import files, images
+from manifests import files, images, outputs
 from manifests.errors import UserError
 from trainer import config as config_
 
@@ -245,17 +247,38 @@ def extend(folder: str, stored: Mapping[str, Any], step: int, steps: int) -> dic
     return content
 
 
-def prepare(folder: str, *, resume: bool) -> dict[str, Any] | None:
+def prepare(folder: str, *, resume: bool, overwrite: bool = False, inputs: Sequence[str] = ()) -> dict[str, Any] | None:
     """The config.json that stands in the run folder, or None for a run that starts there.
 
-    Raises UserError for a folder in use unless `resume`, and then for one that is no run of ours.
+    Raises UserError for a folder in use unless `resume` or `overwrite`, and then for one that is no run of ours.
+    `overwrite` only looks (`clear` removes the earlier run); the folder must not hold one of the `inputs`.
     """
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run, --overwrite starts anew: give one of them", exit_code=2)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder}: is a file; name a folder for the run with -o")
     there = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    if there and overwrite:
+        outputs.check_folder(folder, outputs.RUN, inputs)
+        return None
     if there and not resume:
-        raise UserError(f"{folder}: exists already; go on with --resume, or name another folder with -o")
+        raise UserError(
+            f"{folder}: exists already; go on with --resume, name another with -o, or replace it with --overwrite"
+        )
     stored = read_identity(folder)
     if there and stored is None:
         raise UserError(f"{folder}: has files but no config.json, so it is no run that could be resumed")
     return stored
+
+
+def clear(folder: str) -> None:
+    """Delete the earlier run in the folder, which `prepare` has looked at, and say so."""
+    if not os.path.isdir(folder) or not os.path.exists(os.path.join(folder, "config.json")):
+        return
+    print(f"{folder}: the earlier run is deleted", file=sys.stderr)
+    for name in os.listdir(folder):
+        inner = os.path.join(folder, name)
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            shutil.rmtree(inner)
+        else:
+            os.unlink(inner)

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from manifests import files, images, pages
 from manifests.errors import UserError
+from manifests.outputs import refuse_existing
 from trainer import diagnosis, gallery, grid, records
-from trainer.evaluate import refuse_existing
 
 Image = npt.NDArray[np.uint8]
 Entry = dict[str, Any]
@@ -36,14 +36,16 @@ AMPLIFIED = 4  # times, in difference images
 UNCHANGED = 0.0005  # a gain that is shown as +0.000
 
 
-def report(run: str = "run", *, evaluation: str | None = None, output: str | None = None) -> str:
+def report(
+    run: str = "run", *, evaluation: str | None = None, output: str | None = None, overwrite: bool = False
+) -> str:
     """Write the report of a run folder; returns its path, RUN/report.html by default.
 
     evaluation: a JSON that `trainer eval` wrote; the newest in RUN/eval by default, and the reference scores of the
     run itself where there is none. Raises UserError when the run has no evaluation yet or the output exists.
     """
     path = output or os.path.join(run, "report.html")
-    refuse_existing(path)
+    refuse_existing(path, overwrite=overwrite)
     identity = records.read_identity(run)
     if identity is None:
         raise UserError(f"{run}: not a run folder (no config.json in it); 'trainer run -o {run}' makes one")

@@ -17,8 +17,9 @@ from PIL import Image as PILImage
 
 from manifests import files, images
 from manifests.errors import UserError
+from manifests.outputs import refuse_existing
 from trainer import tiling
-from trainer.evaluate import quantise, refuse_existing
+from trainer.evaluate import quantise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,20 +47,22 @@ def restore(
     tile: int = 512,
     overlap: int = 64,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Restored:
     """Restore files, and all images in folders, into the folder `output`, each as NAME.png.
 
     checkpoint: a checkpoint folder, or a run folder (its newest). scale: enlarge by bicubic first, for
     super-resolution. tile, overlap: pixels; images of more than tile² pixels go through in blended tiles. An input
-    that cannot be read is reported in `failed` while the others are done. Raises UserError, before anything is
-    written, when an output exists, two inputs share a name, or there is nothing to do.
+    that cannot be read is reported in `failed` while the others are done. overwrite: replace PNGs that are there.
+    Raises UserError, before anything is written, when an output exists, two inputs share a name, or there is nothing to
+    do.
     """
     from manifests.progress import counted
     from trainer import checkpoint as checkpoint_
     from trainer import devices
 
     where = devices.resolve(device)
-    plan = _plan(inputs, output)
+    plan = _plan(inputs, output, overwrite)
     model = checkpoint_.load_model(checkpoint_.find(checkpoint), where)
     bf16 = devices.uses_bf16("auto", where)
     done = Restored()
@@ -165,7 +168,7 @@ def _enlarge(image: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
     return larger
 
 
-def _plan(inputs: Sequence[str], output: str) -> dict[str, str]:
+def _plan(inputs: Sequence[str], output: str, overwrite: bool) -> dict[str, str]:
     """Input file → output file. Raises UserError as `restore` says."""
     sources: list[str] = []
     for one in inputs:
@@ -182,7 +185,7 @@ def _plan(inputs: Sequence[str], output: str) -> dict[str, str]:
         target = os.path.join(output, os.path.splitext(os.path.basename(source))[0] + ".png")
         if target in taken:
             raise UserError(f"{source} and {taken[target]} would both become {target}; restore them separately")
-        refuse_existing(target)
+        refuse_existing(target, overwrite=overwrite, inputs=sources)
         taken[target] = source
         plan[source] = target
     if not plan:

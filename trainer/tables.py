@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from manifests import files
 from manifests.errors import UserError
+from manifests.outputs import refuse_existing
 from trainer.clustered import mean_and_error
 
 if TYPE_CHECKING:
@@ -21,17 +22,16 @@ SUFFIXES = (".md", ".tex", ".csv")
 KINDS = ("", " (input)", " (gain)", " (gain SE)")
 
 
-def check_path(path: str) -> None:
+def check_path(path: str, *, overwrite: bool = False) -> None:
     """Raises UserError unless the table can be written to `path`: by its suffix, and nothing stands there."""
     if os.path.splitext(path)[1].lower() not in SUFFIXES:
         raise UserError(f"{path}: name the table with {', '.join(SUFFIXES)}", exit_code=2)
-    if os.path.lexists(path):
-        raise UserError(f"{path}: exists already; name another table, or delete it first")
+    refuse_existing(path, overwrite=overwrite, option="--table")
 
 
-def write(result: Evaluation, path: str) -> None:
+def write(result: Evaluation, path: str, *, overwrite: bool = False) -> None:
     """Write the table of `result` in the form that the suffix of `path` names; conventions stand below or beside it."""
-    check_path(path)
+    check_path(path, overwrite=overwrite)
     header, rows = cells(result)
     form = {".md": _markdown, ".tex": _latex, ".csv": _csv}[os.path.splitext(path)[1].lower()]
     files.write(path, form(header, rows, result.conventions).encode())

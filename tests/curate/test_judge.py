@@ -130,7 +130,7 @@ def test_depictqa_answers_from_an_environment_of_its_own(pairs, tmp_path):
     (tmp_path / "half.json").write_text(json.dumps(half))
     (first, *_) = stage.judge(pairs, str(tmp_path / "half"), answers=str(tmp_path / "half.json")).table().to_pylist()
     assert (first["judge.distortion"], first["judge.quality"], first["judge.state"]) == (None, "bad", "ok")
-    with pytest.raises(UserError, match="exists already; name another file"):
+    with pytest.raises(UserError, match="exists already; name another with --export"):
         stage.export(pairs, tasks_path)
     for content, said in (('{"id": "x:quality", "text": "Good"}', "none of its 1 answers"), ("{", "not answers of")):
         answers_path.write_text(content)

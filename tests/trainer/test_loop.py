@@ -187,6 +187,30 @@ def test_used_and_foreign_folders_are_refused(straight: str, manifest: str, tmp_
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="no run that could be resumed"):
         loop.run(_config(manifest), str(tmp_path), resume=True)
+    with pytest.raises(UserError, match="is no run folder"):
+        loop.run(_config(manifest), str(tmp_path), overwrite=True)
+    assert os.listdir(tmp_path) == ["mine.txt"]
+
+
+def test_overwrite_deletes_an_earlier_run_once_the_new_one_can_begin(
+    straight: str, manifest: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(straight, out, symlinks=True)
+    before = sorted(os.listdir(out))
+    short = {"optimiser": {"steps": 2}, "run": {"keep": 1}}
+    with pytest.raises(UserError, match="no such manifest"):
+        loop.run(_config(str(tmp_path / "none"), short), str(out), overwrite=True)
+    assert sorted(os.listdir(out)) == before
+    with pytest.raises(UserError, match="give one of them"):
+        loop.run(_config(manifest, short), str(out), overwrite=True, resume=True)
+    (out / "mine.txt").touch()
+    with pytest.raises(UserError, match=r"holds 'mine\.txt'"):
+        loop.run(_config(manifest, short), str(out), overwrite=True)
+    (out / "mine.txt").unlink()
+    assert loop.run(_config(manifest, short), str(out), overwrite=True).steps == 2
+    steps = {name for name in os.listdir(out / "checkpoints") if name.startswith("step-")}
+    assert "step-00000002" in steps and steps <= {"step-00000000", "step-00000002"}
 
 
 def test_a_schedule_of_tasks_is_replayed_exactly(manifest: str, tmp_path: Path) -> None:
