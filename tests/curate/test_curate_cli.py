@@ -84,7 +84,7 @@ def test_a_chain_without_paths_reads_what_the_stage_before_wrote(command, hazy, 
     code, _, err = command("curate", "split")
     assert (code, err) == (
         1,
-        "curate: manifest-split: exists already; name another output with -o, or delete it first\n",
+        "curate: manifest-split: exists already; name another with -o, or replace it with --overwrite\n",
     )
     assert command("curate", "split", "manifest-filter", "--ref", "2")[0] == 0  # a path that is named always wins
     assert table.read("manifest-filter-split").stages[-2]["stage"] == "filter"
