@@ -125,11 +125,15 @@ def _findings(manifest: str) -> list[Row]:
 
     return [
         {
-            "severity": finding.severity, "task": "", "text": finding.text, "names": finding.names, "advice": "",
+            "severity": finding.severity,
+            "task": "",
+            "text": f"{finding.count:,} {finding.text}",
+            "names": finding.names,
+            "advice": "",
             "command": finding.command,
         }
         for finding in diagnose(manifest)
-    ]  # fmt: skip
+    ]
 
 
 def _score_columns(rows: Rows) -> list[str]:

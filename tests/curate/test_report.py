@@ -1,6 +1,7 @@
 """The report: what stands in it, that nothing is loaded from anywhere, and that holes in the data do not stop it."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from curate import charts
+from curate.doctor import diagnose
 from curate.filter import filter as filter_
 from curate.ingest import ingest
 from curate.report import report
@@ -270,7 +272,7 @@ def test_suspect_pairs_are_shown_by_state_with_three_views(save, photographs, tm
     page = page_of(write(tmp_path / "m", pair_rows(save, photographs)), tmp_path)
     own = own_part(page)
     suspect = own[own.index('id="flagged"') : own.index('id="pairs"')]
-    states = re.findall(r"<code>(\w+)</code>, 1 pairs, (\d) not kept", suspect)
+    states = re.findall(r"<code>(\w+)</code>, 1 pair, (\d) not kept", suspect)
     assert states == [("other_scene", "1"), ("identical", "1"), ("shifted", "0"), ("odd", "0")]
     for view in ("blink", "difference", "overlay"):
         assert suspect.count(f'data-open="{view}"') == 4
@@ -278,6 +280,16 @@ def test_suspect_pairs_are_shown_by_state_with_three_views(save, photographs, tm
     assert "<script>alert" not in own and "&lt;script&gt;alert(1)&lt;_script&gt; &amp; &#39;x&#39;.png" in suspect
     assert suspect.count('data-label="LQ"') == suspect.count('data-label="GT"') == 4
     assert 'id="flagged"' not in page_of(write(tmp_path / "n", [{"pair.state": "ok", "gt_path": "x"}]), tmp_path, "n")
+
+
+def test_the_doctor_speaks_first(save, photographs, tmp_path):
+    manifest = write(tmp_path / "m", pair_rows(save, photographs))
+    page = own_part(page_of(manifest, tmp_path))
+    findings = diagnose(manifest)
+    assert findings and page.index('id="findings"') < page.index('id="content"')
+    for finding in findings[:8]:
+        assert html.escape(f"{finding.count:,} {finding.text}", quote=False) in page
+        assert f'<li class="{finding.severity}">' in page
 
 
 def test_a_shifted_pair_that_is_large_comes_with_a_square_at_full_resolution(save, photographs, tmp_path):
