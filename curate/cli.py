@@ -21,6 +21,7 @@ from curate.cli_options import (
     written,
 )
 from manifests import console
+from manifests.errors import UserError
 
 app = typer.Typer(
     name="curate",
@@ -77,13 +78,20 @@ def ingest(
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found; write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run the first proposal, if it is the only one.")] = False,
+    choose: Annotated[int | None, typer.Option(metavar="N", help="Run the N-th proposal.")] = None,
 ) -> None:
     """Make a manifest of a folder of photographs: pairs, or ground truth alone.
+
+    With a folder alone it proposes: known layouts and pairings that the names tell, each with its command. Nothing is
+    written then, unless --yes or --choose says which one to run.
 
     Every image is decoded once: size, hash, perceptual hash, integrity. A broken or mismatched pair becomes an
     error row with the reason.
 
     \b
+    Example: curate ingest data/mine
+    Example: curate ingest data/mine --yes
     Example: curate ingest data/SOTS --layout SOTS
     Example: curate ingest data/unknown --layout auto --dry-run
     Example: curate ingest data/mine --lq 'hazy/{id}_*.jpg' --gt 'clear/{id}.png' --task dehaze -o mine
@@ -96,6 +104,24 @@ def ingest(
     from curate.doctor import diagnose
     from manifests.images import MAX_PIXELS
 
+    if not (gt or lq or layout or pairs):
+        from curate.proposals import propose
+
+        named = {"task": task, "subtask": subtask, "split": split, "group": group, "license": license}
+        found = propose(folder, {name: value for name, value in named.items() if value})
+        display.proposed(found, None if output == "manifest" else output)
+        if not yes and choose is None:
+            raise UserError(
+                "nothing was written: run one of these commands, or choose by --yes or --choose N", exit_code=2
+            )
+        chosen_one = found.chosen(choose) if choose is not None else found.clear()
+        typer.echo(f"runs {choose or 1}: {chosen_one.command(folder)}", err=True)
+        options = {**chosen_one.options}
+        gt, lq, layout, task = (options.get(name) for name in ("gt", "lq", "layout", "task"))
+        subtask, split, group = options.get("subtask", ""), options.get("split"), options.get("group")
+    elif yes or choose is not None:
+        option = "--yes" if yes else "--choose"
+        raise UserError(f"{option} means nothing here: the options say what to ingest", exit_code=2)
     if layout == "auto":
         from curate.survey import best_layout
 

@@ -11,6 +11,7 @@ from manifests.console import out, printable
 
 if TYPE_CHECKING:
     from curate.doctor import Finding
+    from curate.proposals import Proposals
     from curate.survey import Survey
     from manifests.table import Manifest
 
@@ -88,6 +89,24 @@ def surveyed(found: Survey) -> None:
         )
     size = "" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB, "
     shown.print(f"{size}about {max(1, round(found.seconds)):,} s of reading and decoding in one process")
+
+
+def proposed(found: Proposals, output: str | None) -> None:
+    """What a folder may be ingested as, numbered, each with examples and the command that runs it."""
+    shown = out()
+    shown.print(printable(f"{found.folder}: {found.images:,} images"), soft_wrap=True)
+    for number, one in enumerate(found.proposals, 1):
+        shown.print(printable(f"{number}. {one.title()}"), soft_wrap=True)
+        for lq, gt in one.examples:
+            shown.print(printable(f"     {lq} + {gt}" if lq and gt else f"     {lq or gt}"), soft_wrap=True)
+        if one.note:
+            shown.print(printable(f"     note: {one.note}"), soft_wrap=True)
+        if one.lacks_task:
+            shown.print("     no name tells the task: put it in the place of NAME", soft_wrap=True)
+        shown.print(printable(f"   {one.command(found.folder, output)}"), soft_wrap=True)
+    if found.rest:
+        names = ", ".join(map(printable, found.rest[:NAMED])) + (", …" if len(found.rest) > NAMED else "")
+        shown.print(f"in no proposal: {len(found.rest):,} images: {names}", soft_wrap=True)
 
 
 def finished(done: Manifest, sources: Sequence[Manifest] = ()) -> None:

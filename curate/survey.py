@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curate import layouts
-from curate.layouts import Layout
+from curate.layouts import Layout, PairSet
 from curate.listing import list_folder, list_images
 from curate.sources import Source, sources_of
 from manifests import files, images
@@ -70,22 +71,18 @@ def best_layout(folder: str) -> str:
     """The layout that explains most of the images in `folder`.
 
     Pairs count for more than clean photographs alone; the published number of pairs decides between equals. A layout
-    without GT fits any folder, so it must have the published number.
-    Raises UserError when none explains half of them, or when several explain them equally well.
+    without GT, or one whose patterns have wildcards only, fits any folder, so it must have the published number, or the
+    folder its name. Raises UserError when none explains half of them, or when several explain them equally well.
     """
     listing = list_images(folder)
     ranked: list[tuple[float, bool, bool, str]] = []
     for name in layouts.names():
         layout = layouts.load(name)
-        try:
-            pairs = [source for source in sources_of(layout, listing, folder) if not source.problem]
-        except UserError:  # not one file fits
-            continue
-        share = len(_files(pairs)) / len(listing)
-        exact = len(pairs) in {sum(one.count or 0 for one in layout.sets), *(one.count for one in layout.sets)}
-        if exact or all(one.gt for one in layout.sets):
+        pairs = explained(layout, listing, folder)
+        if pairs:
+            share = len(_files(pairs)) / len(listing)
             both = any(source.lq and source.gt for source in pairs)
-            ranked.append((round(share, 3), both, exact, name))
+            ranked.append((round(share, 3), both, _is_exact(layout, pairs), name))
     ranked.sort(key=lambda one: (tuple(-x for x in one[:-1]), one[-1]))
     if not ranked or ranked[0][0] < NEEDED:
         near = "; ".join(f"{name} explains {share:.0%}" for share, *_, name in ranked[:3]) or "none fits any file"
@@ -96,6 +93,38 @@ def best_layout(folder: str) -> str:
     if len(equal) > 1:
         raise UserError(f"{folder}: fits {', '.join(equal)} equally well; name one with --layout")
     return equal[0]
+
+
+def explained(layout: Layout, listing: Sequence[str], folder: str) -> list[Source]:
+    """The rows that a layout makes of a folder's images, without errors; none where it would fit any folder."""
+    try:
+        good = [source for source in sources_of(layout, listing, folder) if not source.problem]
+    except UserError:  # not one file fits
+        return []
+    anywhere = not all(one.gt for one in layout.sets) or all(map(_is_any, layout.sets))
+    return good if has_evidence(layout, good, folder) or not anywhere else []
+
+
+def has_evidence(layout: Layout, good: Sequence[Source], folder: str) -> bool:
+    """Whether a folder has a layout's published number of pairs, or its name."""
+    return _is_exact(layout, good) or named_as(layout.name, folder)
+
+
+def named_as(layout: str, folder: str) -> bool:
+    """Whether a folder is named after a layout."""
+    folder = os.path.basename(os.path.abspath(folder))
+    plain, wanted = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (folder, layout))
+    return wanted in plain
+
+
+def _is_exact(layout: Layout, good: Sequence[Source]) -> bool:
+    return len(good) in {sum(one.count or 0 for one in layout.sets), *(one.count for one in layout.sets)}
+
+
+def _is_any(one: PairSet) -> bool:
+    """Whether a set's patterns have neither a folder nor a word of their own: they fit every tree of that depth."""
+    texts = [text for text in (one.lq, one.gt) if text]
+    return not any(re.search("[a-zA-Z]", re.sub(r"\{\w+\}", "", os.path.splitext(text)[0])) for text in texts)
 
 
 def _files(sources: Sequence[Source]) -> set[str]:

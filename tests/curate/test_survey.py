@@ -57,3 +57,14 @@ def test_a_survey_counts_and_writes_nothing(tree, tmp_path):
     assert said.exit_code == 0
     assert "our485/low/2.png + our485/high/2.png" in said.output
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("paths", [["a/1.png", "b/2.png"], ["noisy/1.png", "denoised/1.png", "mean/1.png"]])
+def test_auto_takes_no_layout_of_wildcards_without_evidence(tree, paths):
+    with pytest.raises(UserError, match="no layout explains"):
+        best_layout(tree(*paths))
+
+
+def test_auto_takes_a_layout_of_wildcards_by_the_folders_name(save, photographs, tmp_path):
+    save("LSDIR_train/0001000/0000001.png", photographs["coffee"][:32, :48])
+    assert best_layout(str(tmp_path / "LSDIR_train")) == "LSDIR"
