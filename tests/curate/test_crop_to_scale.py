@@ -52,7 +52,7 @@ def test_the_crop_of_two_sizes(gt, lq, crop):
 
 
 def test_an_error_offers_the_crop(modcrop, tmp_path):
-    rows = rows_of(ingest(modcrop, str(tmp_path / "m"), **PATTERNS))
+    rows = rows_of(ingest(modcrop, str(tmp_path / "m"), max_errors="100%", **PATTERNS))
     assert [rows[name]["status"] for name in ("down", "up", "whole")] == ["error", "error", "kept"]
     assert not set(crops.COLUMNS) & set(rows["whole"])
     assert rows["down"]["decisions"][0]["text"] == (
