@@ -107,7 +107,8 @@ def ingest(
     if not (gt or lq or layout or pairs):
         from curate.proposals import propose
 
-        named = {"task": task, "subtask": subtask, "split": split, "group": group, "license": license}
+        named = {"task": task, "subtask": subtask, "split": split, "license": license}
+        named |= {} if group in (None, "auto") else {"group": group}
         found = propose(folder, {name: value for name, value in named.items() if value})
         display.proposed(found, None if output == "manifest" else output)
         if not yes and choose is None:
@@ -118,7 +119,7 @@ def ingest(
         typer.echo(f"runs {choose or 1}: {chosen_one.command(folder)}", err=True)
         options = {**chosen_one.options}
         gt, lq, layout, task = (options.get(name) for name in ("gt", "lq", "layout", "task"))
-        subtask, split, group = options.get("subtask", ""), options.get("split"), options.get("group")
+        subtask, split, group = options.get("subtask", ""), options.get("split"), options.get("group", group)
     elif yes or choose is not None:
         option = "--yes" if yes else "--choose"
         raise UserError(f"{option} means nothing here: the options say what to ingest", exit_code=2)
