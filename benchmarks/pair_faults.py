@@ -129,6 +129,7 @@ def other_scene(pairs: Sequence[Pair], index: int, rng: np.random.Generator) -> 
     """Another scene's GT, cut or enlarged to the size of the pair's; of the same set where there is one."""
     pair = pairs[index]
     kin = [one for one in pairs if one.scene != pair.scene and (one.real, one.task) == (pair.real, pair.task)]
+    kin = kin or [one for one in pairs if one.scene != pair.scene]
     gt = kin[int(rng.integers(len(kin)))].gt
     height, width = pair.gt.shape[:2]
     factor = max(height / gt.shape[0], width / gt.shape[1], 1.0)

@@ -148,9 +148,9 @@ def spectra(low: Stack, high: Stack) -> Spectra:
 def _transformed(stack: Stack) -> npt.NDArray[np.complex64]:
     """(K, T, T // 2 - 1) spectra, of OpenCV's packed form, in a third of the time of another FFT."""
     side = stack.shape[1]
-    window, packed = _window(side), np.empty_like(stack)
-    for index, tile in enumerate(stack):
-        cv2.dft((tile - tile.mean()) * window, packed[index])
+    windowed, packed = (stack - stack.mean((1, 2), keepdims=True)) * _window(side), np.empty_like(stack)
+    for index, tile in enumerate(windowed):
+        cv2.dft(tile, packed[index])
     return np.ascontiguousarray(packed[:, :, 1 : side - 1]).view(np.complex64)
 
 
