@@ -28,7 +28,7 @@ def main() -> None:
     figures = []
     for form in laws.names():
         start = time.perf_counter()
-        law = laws.fit(*train, form)
+        law = laws.fit(*train, form, "min")
         seconds = time.perf_counter() - start
         found = validation.mean(validation.validate(law, *test))
         figures.append({"law": form, "spearman": found.spearman, "covered": found.covered, "seconds": seconds})

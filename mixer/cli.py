@@ -11,6 +11,7 @@ import typer
 from mixer import cli_laws, cli_worlds
 from mixer.cli_options import (
     Eta,
+    Higher,
     Initial,
     Lower,
     LowerFor,
@@ -19,8 +20,8 @@ from mixer.cli_options import (
     Target,
     Version,
     initial_of,
+    lower_of,
     params_of,
-    split,
 )
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ def replay(
     params: Params = None,
     target: Target = None,
     initial: Initial = None,
+    higher_is_better: Higher = False,
     lower_is_better: Lower = False,
     lower_is_better_for: LowerFor = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Schedule to write.")] = "schedule.parquet",
@@ -83,7 +85,7 @@ def replay(
     """
     from mixer.replay import replay as run
 
-    lower = lower_is_better or split(lower_is_better_for)
+    lower = lower_of(higher_is_better, lower_is_better, lower_is_better_for)
     given, weights = params_of(eta, params, target), initial_of(initial)
     rows = run(scores, rule, params=given, initial=weights, lower_is_better=lower, output=output, overwrite=overwrite)
     typer.echo(f"{output}: {rows[-1]['interval'] + 1} intervals, {len(rows)} rows")
@@ -100,6 +102,7 @@ def step(
     params: Params = None,
     target: Target = None,
     initial: Initial = None,
+    higher_is_better: Higher = False,
     lower_is_better: Lower = False,
     lower_is_better_for: LowerFor = None,
 ) -> None:
@@ -115,7 +118,7 @@ def step(
 
     from mixer.replay import step as run
 
-    lower = lower_is_better or split(lower_is_better_for)
+    lower = lower_of(higher_is_better, lower_is_better, lower_is_better_for)
     result = run(
         state, scores, rule, params=params_of(eta, params, target), initial=initial_of(initial), lower_is_better=lower
     )

@@ -17,7 +17,6 @@ LawFile = Annotated[str, typer.Argument(metavar="LAW", help="Law that 'mixer fit
 Mixtures = Annotated[str, typer.Argument(help="Table: run, a weight per task, perhaps steps or samples.")]
 Scores = Annotated[str, typer.Argument(help="Table: run, a score per column.")]
 Named = list[str] | None
-USELESS = "no better than a constant"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,23 +29,33 @@ def fit(
     mixtures: Mixtures,
     scores: Scores,
     law: Annotated[str, typer.Option(help="gp, exp, power (with steps or samples), lgbm.")] = "gp",
-    direction: Annotated[str, typer.Option(help="Which scores are better: min (losses) or max (PSNR).")] = "min",
+    higher_is_better: Annotated[
+        bool, typer.Option("--higher-is-better", help="As of PSNR; needed where the names of the scores do not tell.")
+    ] = False,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="As of losses.")] = False,
+    direction: Annotated[str | None, typer.Option(hidden=True, help="min or max, as before.")] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Law to write.")] = "law.json",
 ) -> None:
     """Fit a law to proxy runs: what scores would any mixture give? Tables are joined on their first columns.
 
-    Prints how well each score of held-out runs is predicted (ten folds), and says where a constant would do as well.
+    Which end is better comes from the names of the scores (psnr, musiq: higher; lpips, val_loss: lower), is stored in
+    the law, and must be said where they do not tell. Prints how well each score of held-out runs is predicted (ten
+    folds), and says where a constant would do as well.
 
     \b
     Example: mixer fit mixtures.csv scores.csv -o law.json
-    Example: mixer fit mixtures.csv psnr.csv --law exp --direction max -o law.json
+    Example: mixer fit mixtures.csv quality.csv --law exp --higher-is-better -o law.json
     """
-    from mixer import files, laws, tables
+    from mixer import directions, files, laws, tables
+
+    said = directions.given(higher_is_better, lower_is_better) or direction
 
     files.refuse_existing(output)
     with _warnings():
         weights, values = tables.joined(tables.mixtures(mixtures), tables.read(scores), f"{mixtures}, {scores}")
-    made = laws.fit(weights, values, law, direction)
+    if said is None:
+        said = directions.common(values.names, None, scores)
+    made = laws.fit(weights, values, law, said)
     laws.save(output, made)
     _print(
         ("score", "Spearman", "MAE", "R²", ""),
@@ -63,6 +72,7 @@ def fit(
     )
     if made.odd_runs:
         typer.echo(f"{len(made.odd_runs)} runs are unlike the others on most scores: {', '.join(made.odd_runs[:10])}")
+    typer.echo(_direction(made))
     typer.echo(output)
 
 
@@ -95,6 +105,7 @@ def predict(
         names += [f"{name}.{side}" for side in ("low", "high") for name in names]
         mean = np.concatenate([mean, mean - half, mean + half], axis=1)
     tables.write(output, tables.Table(weights.label, weights.runs, tuple(names), mean))
+    typer.echo(_direction(made))
     typer.echo(output)
 
 
@@ -115,6 +126,7 @@ def validate(law: LawFile, mixtures: Mixtures, scores: Scores) -> None:
     mean = validation.mean(rows)
     table.append((mean.name, f"{mean.spearman:.4f}", f"{mean.mae:.4g}", f"{mean.r2:.3f}", f"{mean.covered:.1%}"))
     _print(names, table)
+    typer.echo(_direction(made))
 
 
 def optimize(
@@ -137,7 +149,7 @@ def optimize(
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="Schedule of the optimum, for 'trainer run'.")] = None,
 ) -> None:
-    """The mixture with the best predicted scores, its intervals, and what moving away from it costs.
+    """The mixtures with the best and the worst predicted scores, intervals, and what moving away from the best costs.
 
     Proposes the prior where the law predicts no better than a constant.
 
@@ -175,6 +187,8 @@ def optimize(
         given = _numbers(importance, "--importance")
         found = [stage.optimize(made, objective, importance=given, **constraints)]
     _optima(made, found, objective)
+    if objective != "pareto":
+        _worst(made, found[0], stage.optimize(made, objective, importance=given, worst=True, **constraints))
     if output is not None:
         runs = tuple(str(i + 1) for i in range(len(found)))
         tables.write(output, tables.Table("index", runs, made.tasks, stage.weights(made, found)))
@@ -234,6 +248,25 @@ def _optima(law: Law, found: Sequence[Optimum], objective: str) -> None:
         [(name, f"{of['mean']:.4g}", f"{of['low']:.4g} and {of['high']:.4g}") for name, of in one.predicted.items()],
     )
     typer.echo(f"{objective}: {one.objective:.6g}; {one.kl:.3g} nats from the prior")
+
+
+def _direction(law: Law) -> str:
+    """In words, which end of the scores is better."""
+    from mixer import directions
+
+    names = [target.name for target in law.targets]
+    return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}: {directions.WORDS[law.direction]}"
+
+
+def _worst(law: Law, best: Optimum, worst: Optimum) -> None:
+    """The two ends side by side, so that a wrong direction is seen."""
+    if not law.informative:
+        return
+    for name, optimum in (("best", best), ("worst", worst)):
+        weights = ", ".join(f"{task} {weight:.3f}" for task, weight in optimum.weights.items())
+        means = ", ".join(f"{score} {of['mean']:.4g}" for score, of in list(optimum.predicted.items())[:4])
+        typer.echo(f"{name} mixture: {weights} (predicted {means})")
+    typer.echo(_direction(law))
 
 
 def _print(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

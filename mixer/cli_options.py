@@ -9,7 +9,8 @@ import typer
 Eta = Annotated[float | None, typer.Option(help="Step size of des, per unit of the score. [0.1]")]
 Params = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=X", help="Any parameter of the rule.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
-Lower = Annotated[bool, typer.Option("--lower-is-better", help="Negate every score: lower is better.")]
+Lower = Annotated[bool, typer.Option("--lower-is-better", help="Negate every score. Default: as column metric tells.")]
+Higher = Annotated[bool, typer.Option("--higher-is-better", help="Take every score as it is.")]
 LowerFor = Annotated[
     list[str] | None, typer.Option("--lower-is-better-for", metavar="TASK", help="Negate the scores of these tasks.")
 ]
@@ -56,6 +57,18 @@ def params_of(eta: float | None, params: list[str] | None, target: list[str] | N
         except ValueError:
             out[name] = value
     return out
+
+
+def lower_of(higher: bool, lower: bool, lower_for: list[str] | None) -> list[str] | bool | None:
+    """Which scores are negated: all, none, those of some tasks, or (None) as their metrics' names tell."""
+    from mixer import directions
+
+    way = directions.given(higher, lower)
+    if way == "min":
+        return True
+    if lower_for:
+        return split(lower_for)
+    return False if way else None
 
 
 def initial_of(initial: list[str] | None) -> dict[str, float] | None:

@@ -117,8 +117,9 @@ def worlds(
 
 
 def noise(runs: Runs) -> None:
-    """How noisy a run's evaluations were, and what follows: for each task the standard error over the images of D_ref,
+    """How noisy a run's evaluations were, and what follows: for each task the standard error over the scenes of D_ref,
     the jitter from one evaluation to the next, what an interval gains, and how many images and steps would be enough.
+    Below 5 scenes (images, where scenes are unknown) nothing is called enough: the error of so few is not known.
 
     \b
     Example: mixer noise run
@@ -129,9 +130,16 @@ def noise(runs: Runs) -> None:
     from mixer.noise import noise as measure
 
     for run in runs:
-        table = Table("task", "metric", "images", "se", "jitter", "gain", "advice", box=None, pad_edge=False)
+        table = Table("task", "metric", "images", "scenes", "se", "jitter", "gain", "advice", box=None, pad_edge=False)
         for one in measure(run):
-            numbers = str(one.images), f"{one.se:.3f}", f"{one.jitter:.3f}", f"{one.gain:+.3f}"
+            scenes = "-" if one.groups is None else str(one.groups)
+            numbers = (
+                str(one.images),
+                scenes,
+                "-" if one.se != one.se else f"{one.se:.3f}",
+                f"{one.jitter:.3f}",
+                f"{one.gain:+.3f}",
+            )
             table.add_row(one.task, one.metric, *numbers, one.advice)
         Console(markup=False, emoji=False).print(table, highlight=False)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mixer import files
+from mixer import directions, files
 from mixer.errors import MixerError
 from mixer.tables import Array
 
@@ -94,13 +94,17 @@ class Seen:
         return cls(interval, np.array([weights_K], float), np.array([initial_K], float), **columns)
 
 
-def read(path: str, *, lower_is_better: Collection[str] | bool = ()) -> list[dict[str, Any]]:
+def read(path: str, *, lower_is_better: Collection[str] | bool | None = ()) -> list[dict[str, Any]]:
     """Rows of a CSV, Parquet or JSON table of observations, with its `interval` where it has one; other columns go.
 
-    lower_is_better: tasks whose scores are negated (True: all). Raises MixerError naming the file and what is wrong.
+    lower_is_better: tasks whose scores are negated (True: all; False: none, also where a metric's name says otherwise;
+    none named: those whose column `metric` names one of which lower is better). Raises MixerError naming the file and
+    what is wrong.
     """
     out: list[dict[str, Any]] = []
-    for number, row in enumerate(files.read_rows(path, text=("task",)), 1):
+    rows = files.read_rows(path, text=("task", "metric"))
+    lower_is_better = _lower(rows, path) if lower_is_better is None or lower_is_better == () else lower_is_better
+    for number, row in enumerate(rows, 1):
         if "task" not in row or "score" not in row:
             raise MixerError(f"{path}: needs the columns task and score, has {', '.join(map(str, row)) or 'none'}")
         try:
@@ -118,6 +122,20 @@ def read(path: str, *, lower_is_better: Collection[str] | bool = ()) -> list[dic
     if not isinstance(lower_is_better, bool) and (strangers := set(lower_is_better) - {row["task"] for row in out}):
         raise MixerError(f"{path}: has no scores of {min(strangers)!r}, which is named as lower-is-better")
     return out
+
+
+def _lower(rows: Sequence[Mapping[str, Any]], path: str) -> set[str]:
+    """Tasks of which a lower score is better, by their column `metric`; higher is better where none is named."""
+    ways: dict[str, str | None] = {}
+    for row in rows:
+        metric, task = row.get("metric"), row.get("task")
+        if metric and task and ways.setdefault(task, directions.of(metric)) is None:
+            raise MixerError(
+                f"{path}: the metric {metric!r} of task {task!r} does not tell which end is better: say "
+                "--higher-is-better, --lower-is-better, or --lower-is-better-for TASK",
+                exit_code=2,
+            )
+    return {task for task, way in ways.items() if way == "min"}
 
 
 def _checked(row: Mapping[str, Any]) -> Observation:

@@ -51,8 +51,9 @@ def optimize(
     kl: float = 0.0,
     scale: float | None = None,
     seed: int = 0,
+    worst: bool = False,
 ) -> Optimum:
-    """The mixture with the best predicted scores, in the law's direction.
+    """The mixture with the best predicted scores, in the law's direction; the one with the worst if `worst`.
 
     objective: the mean of the scores, the worst of them, or their mean weighted by `importance`. Scores that the law
     cannot predict are left out; when none is left, the prior is proposed. available: task -> samples there are; with
@@ -73,7 +74,10 @@ def optimize(
             law, prior_K, loss, prior_K, scale, "no score is predicted better than by a constant: the prior"
         )
     loss = _loss(law, objective, share, prior_K, kl, scale)
-    best = simplex.minimise(loss, box, np.stack([prior_K, np.full(len(law.tasks), 1 / len(law.tasks))]), seed=seed)
+    starts = np.stack([prior_K, np.full(len(law.tasks), 1 / len(law.tasks))])
+    best = simplex.minimise(
+        _negated(_loss(law, objective, share, prior_K, 0.0, scale)) if worst else loss, box, starts, seed=seed
+    )
     left = [name for name, of in zip(names, share, strict=True) if not of and objective != "weighted"]
     said = f"left out, since the law predicts them no better than a constant: {', '.join(left)}"
     return _optimum(law, best, loss, prior_K, scale, said if left else None)
@@ -166,6 +170,10 @@ def _loss(law: Law, objective: str, share: Array, prior_K: Array, kl: float, sca
         return np.asarray(value + kl * _kl(weights_MxK, prior_K) if kl else value)
 
     return loss
+
+
+def _negated(loss: simplex.Objective) -> simplex.Objective:
+    return lambda weights_MxK: -loss(weights_MxK)
 
 
 def _kl(weights_MxK: Array, prior_K: Array) -> Array:

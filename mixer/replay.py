@@ -17,14 +17,15 @@ def replay(
     *,
     params: Mapping[str, Any] | None = None,
     initial: Mapping[str, float] | None = None,
-    lower_is_better: Collection[str] | bool = (),
+    lower_is_better: Collection[str] | bool | None = None,
     output: str | None = None,
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """The schedule that `rule` makes of recorded scores: rows of interval, task, score, weight.
 
     scores: a CSV, Parquet or JSON file with the columns interval, task, score (and the other fields of an observation
-    where the rule needs them), or its rows (higher is better already). Intervals are 0, 1, 2, ..., interval 0 being the
+    where the rule needs them), or its rows (higher is better already). lower_is_better: see `observations.read`; None:
+    as the column `metric` tells, where the table has one. Intervals are 0, 1, 2, ..., interval 0 being the
     scores before training. The `score` column of the schedule is higher-is-better, as the rule saw it.
     output: where to write the schedule. Raises MixerError for bad scores and for an output that exists.
     """
@@ -57,7 +58,7 @@ def step(
     *,
     params: Mapping[str, Any] | None = None,
     initial: Mapping[str, float] | None = None,
-    lower_is_better: Collection[str] | bool = (),
+    lower_is_better: Collection[str] | bool | None = None,
 ) -> dict[str, Any]:
     """One update: read the state file, show it the scores, write it back; returns {"interval", "weights"}, and
     "missing", the tasks without a score, where there are any.

@@ -27,7 +27,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from mixer import files
+from mixer import directions, files
 from mixer.errors import MixerError
 from mixer.tables import Array, Integers, Mixtures, Table
 
@@ -138,19 +138,20 @@ def names() -> list[str]:
     return list(_modules())
 
 
-def fit(mixtures: Mixtures, scores: Table, form: str = "gp", direction: str = "min", threads: int = 2) -> Law:
+def fit(mixtures: Mixtures, scores: Table, form: str = "gp", direction: str | None = None, threads: int = 2) -> Law:
     """Fit a law to runs; `scores` has the rows of `mixtures`, in their order.
 
-    direction: "min" or "max", whichever is better; `optimize` obeys it. Raises MixerError for an unknown form and for
-    fewer than 8 runs.
+    direction: "min" or "max", whichever is better; None: as the names of the scores tell. It is stored, and `optimize`
+    obeys it. Raises MixerError for names that do not tell it, for an unknown form, and for fewer than 8 runs.
     """
-    if direction not in ("min", "max"):
+    if direction not in ("min", "max", None):
         raise MixerError(f"--direction {direction}: min or max", exit_code=2)
     if len(mixtures.runs) < FEWEST:
         raise MixerError(f"{len(mixtures.runs)} runs: a law needs {FEWEST} or more, and about 3 for every task")
     if mixtures.runs != scores.runs:
         raise ValueError("scores must have the rows of the mixtures, in their order")
     module, inputs, tasks = _form(form), mixtures.inputs, len(mixtures.tasks)
+    direction = directions.common(scores.names, direction, "the scores")
     folds = np.random.default_rng(0).permutation(len(inputs)) % min(FOLDS, len(inputs))
 
     def one(column: int) -> tuple[Target, Array]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mixer import design, laws, simplex, tables, validation
+from mixer import design, directions, laws, simplex, tables, validation
 from mixer.errors import MixerError
 from mixer.optimize import bounds, optimize, pareto
 
@@ -37,7 +37,7 @@ def losses(weights, noise=0.0, seed=1):
 def fitted():
     """form -> a law fitted to 80 runs with a little noise."""
     weights = weights_of(80)
-    return {form: laws.fit(table_of(weights), scores_of(losses(weights, 0.02)), form) for form in laws.names()}
+    return {form: laws.fit(table_of(weights), scores_of(losses(weights, 0.02)), form, "min") for form in laws.names()}
 
 
 @pytest.mark.parametrize("form", ["exp", "gp", "lgbm", "power"])
@@ -51,7 +51,7 @@ def test_a_law_ranks_what_it_has_not_seen(fitted, form):
 
 def test_the_exponential_law_finds_its_parameters():
     weights = weights_of(60)
-    law = laws.fit(table_of(weights), scores_of(losses(weights)), "exp")
+    law = laws.fit(table_of(weights), scores_of(losses(weights)), "exp", "min")
     mean, _ = law.predict(np.eye(3))
     np.testing.assert_allclose(mean, np.stack(list(losses(np.eye(3)).values()), axis=1), atol=0.02)
 
@@ -73,7 +73,7 @@ def test_short_runs_predict_long_ones():
         return 1 + (s / 2000) ** -0.4 * np.exp(0.2 + w @ np.array([-1.0, 0.3, 0.8]))
 
     runs = tables.Mixtures("run", tuple(map(str, range(90))), TASKS, weights, "steps", steps)
-    law = laws.fit(runs, scores_of({"a": loss(weights, steps) + 0.01 * rng.normal(size=90)}), "power")
+    law = laws.fit(runs, scores_of({"a": loss(weights, steps) + 0.01 * rng.normal(size=90)}), "power", "min")
     later = weights_of(50, seed=9)
     mean, _ = law.predict(law.inputs(later, 32_000))
     assert np.abs(mean[:, 0] - loss(later, 32_000)).max() < 0.05
@@ -101,12 +101,12 @@ def test_what_is_no_law_is_one_line(tmp_path, content):
 def test_a_law_that_knows_nothing_says_so_and_proposes_the_prior():
     rng = np.random.default_rng(0)
     weights = weights_of(40)
-    law = laws.fit(table_of(weights), scores_of({"a": rng.normal(size=40), "b": rng.normal(size=40)}), "gp")
+    law = laws.fit(table_of(weights), scores_of({"a": rng.normal(size=40), "b": rng.normal(size=40)}), "gp", "min")
     assert not law.informative
     found = optimize(law, prior={"blur": 2, "haze": 1, "noise": 1})
     assert found.weights == pytest.approx({"blur": 0.5, "haze": 0.25, "noise": 0.25})
     assert "no score is predicted better than by a constant" in found.reason
-    mixed = laws.fit(table_of(weights), scores_of({**losses(weights), "z": rng.normal(size=40)}), "exp")
+    mixed = laws.fit(table_of(weights), scores_of({**losses(weights), "z": rng.normal(size=40)}), "exp", "min")
     assert "left out" in optimize(mixed).reason
 
 
@@ -115,7 +115,7 @@ def test_runs_that_went_wrong_are_named_and_do_not_widen_the_intervals():
     columns = {**losses(weights, 0.02), **{f"{n}2": v for n, v in losses(weights, 0.02, seed=4).items()}}
     for values in columns.values():
         values[[7, 30]] += 3.0
-    law = laws.fit(table_of(weights), scores_of(columns), "gp")
+    law = laws.fit(table_of(weights), scores_of(columns), "gp", "min")
     assert law.odd_runs == ("7", "30")
     _, half = law.predict(weights_of(20, seed=2))
     assert half.max() < 0.15
@@ -129,7 +129,7 @@ def test_the_optimum_is_that_of_a_dense_grid(tasks, objective):
     names = tuple("abcd"[:tasks])
     slopes = rng.normal(size=(2, tasks)) * 2
     law = laws.fit(
-        table_of(weights, names), scores_of({f"s{i}": 1 + np.exp(weights @ slopes[i]) for i in range(2)}), "gp"
+        table_of(weights, names), scores_of({f"s{i}": 1 + np.exp(weights @ slopes[i]) for i in range(2)}), "gp", "min"
     )
     steps = 200 if tasks < 4 else 60
     grid = np.array(list(_grid(tasks, steps))) / steps
@@ -223,7 +223,7 @@ def test_designs_fill_the_simplex_and_learn():
     theirs = [min(np.abs(a - b).sum() for j, b in enumerate(random) if j != i) for i, a in enumerate(random)]
     assert np.mean(nearest) > np.mean(theirs)
     corner = np.array([w for w in weights_of(200) if w[0] > 0.5][:30])
-    law = laws.fit(table_of(corner), scores_of(losses(corner, 0.01)), "gp")
+    law = laws.fit(table_of(corner), scores_of(losses(corner, 0.01)), "gp", "min")
     told = design.design(TASKS, 4, law=law).values_NxM
     assert told[:, 0].min() < 0.1  # where no run has been
 
@@ -255,7 +255,7 @@ def test_the_commands_work_together(mixer, tmp_path, monkeypatch):
     runs = tables.mixtures("mixtures.csv")
     values = losses(runs.weights_NxK, 0.01)
     tables.write("scores.csv", tables.Table("index", runs.runs, ("a", "b"), np.stack(list(values.values()), axis=1)))
-    code, out, err = mixer("fit", "mixtures.csv", "scores.csv", "--law", "exp", "-o", "law.json")
+    code, out, err = mixer("fit", "mixtures.csv", "scores.csv", "--law", "exp", "--lower-is-better", "-o", "law.json")
     assert (code, "Spearman" in out) == (0, True), err
     assert mixer("fit", "mixtures.csv", "scores.csv", "-o", "law.json")[0] == 1  # never overwritten
     assert mixer("predict", "law.json", "mixtures.csv", "--intervals")[0] == 0
@@ -286,13 +286,57 @@ def test_the_commands_work_together(mixer, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("psnr", "max"), ("PSNR.denoise", "max"), ("ssim_mean", "max"), ("iqa.musiq-spaq", "max"), ("topiq_nr", "max"),
+        ("lpips", "min"), ("niqe", "min"), ("iqa.piqe", "min"), ("val_loss", "min"), ("valid_pile_loss", "min"),
+        ("train/loss", "min"), ("rmse", "min"), ("deblur", None), ("score", None), ("psnr_loss", None), ("a", None),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_score_tells_its_direction(name, way):
+    assert directions.of(name) == way
+
+
+def test_names_that_point_both_ways_must_be_said():
+    with pytest.raises(MixerError, match="higher is better for 'psnr', lower for 'lpips'") as caught:
+        directions.common(["psnr", "lpips"], None, "t.csv")
+    assert caught.value.exit_code == 2
+    assert directions.common(["psnr", "lpips"], "min", "t.csv") == "min"
+
+
+def test_psnr_tables_are_maximised_and_the_direction_goes_along(mixer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = weights_of(40)
+    runs = tuple(f"r{i}" for i in range(40))
+    psnr = 30 - losses(weights, 0.01)["a"][:, None]
+    tables.write("m.csv", tables.Table("run", runs, TASKS, weights))
+    tables.write("s.csv", tables.Table("run", runs, ("psnr",), psnr))
+    code, out, err = mixer("fit", "m.csv", "s.csv", "-o", "law.json")
+    assert code == 0 and "psnr: higher is better" in out, err
+    law = laws.load("law.json")
+    assert law.direction == "max"
+    best, worst = optimize(law), optimize(law, worst=True)
+    assert best.objective > psnr.max() - 0.1 and worst.objective < psnr.min() + 0.1
+    code, out, err = mixer("optimize", "law.json")
+    assert code == 0 and "best mixture: " in out and "worst mixture: " in out and "psnr: higher is better" in out, err
+    assert out.index("best mixture") < out.index("worst mixture")
+    assert "higher is better" in mixer("predict", "law.json", "m.csv", "-o", "p.csv")[1]
+    assert "higher is better" in mixer("validate", "law.json", "m.csv", "s.csv")[1]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fit", "m.csv", "nowhere.csv"], "nowhere.csv: no such file"),
-        (["fit", "m.csv", "s.csv", "--law", "magic"], "unknown law 'magic'; known: exp, gp, lgbm, power"),
+        (
+            ["fit", "m.csv", "s.csv", "--law", "magic", "--lower-is-better"],
+            "unknown law 'magic'; known: exp, gp, lgbm, power",
+        ),
         (["fit", "m.csv", "s.csv", "--direction", "up"], "min or max"),
+        (["fit", "m.csv", "s.csv"], "the name of score 'a' does not tell which end is better"),
+        (["fit", "m.csv", "s.csv", "--lower-is-better", "--higher-is-better"], "exclude each other"),
         (["fit", "m.csv", "other.csv"], "no name stands in both first columns"),
-        (["fit", "m.csv", "flat.csv"], "'a' is the same in every run"),
+        (["fit", "m.csv", "flat.csv", "--lower-is-better"], "'a' is the same in every run"),
         (["design", "--tasks", "a"], "two different names"),
         (["optimize", "m.csv"], "not a law"),
     ],

@@ -42,6 +42,27 @@ def test_noise_of_a_known_series(tmp_path: Path) -> None:
     assert other.longer is None and "nothing is gained" in other.advice and other.images_needed == 10
 
 
+@pytest.mark.parametrize(
+    ("groups", "n", "enough", "text"),
+    [
+        (5, 10, True, "enough"),
+        (3, 30, False, "5 scenes of D_ref or more (it has 3, so the standard error is known within about 50 %)"),
+        (1, 30, False, "it has 1, so the standard error is not known"),
+        (None, 3, False, "not enough: 5 images of D_ref or more (it has 3"),
+        (None, 10, True, "enough"),
+    ],
+)  # fmt: skip
+def test_few_scenes_are_never_enough(tmp_path: Path, groups: int | None, n: int, enough: bool, text: str) -> None:
+    path = run_of(tmp_path / "run", 20 + 5.0 * np.arange(20)[:, None], ("sr",))
+    table = pq.read_table(f"{path}/metrics.parquet").drop_columns(["n", "se"])
+    table = table.append_column("n", pa.array([n] * len(table)))
+    table = table.append_column("se", pa.array([None if groups == 1 else 0.1] * len(table), pa.float64()))
+    table = table.append_column("groups", pa.array([groups] * len(table), pa.int64()))
+    pq.write_table(table, f"{path}/metrics.parquet")
+    (found,) = noise(path)
+    assert found.groups == groups and text in found.advice and (found.advice == "enough") is enough
+
+
 def test_noise_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(MixerError, match=r"has no metrics\.parquet"):
         noise(str(tmp_path))
