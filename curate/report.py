@@ -21,7 +21,7 @@ from manifests.errors import UserError
 from manifests.table import Manifest, read
 
 PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.")
-END = 5  # thumbnails at either end of a score
+END = 4  # thumbnails at either end of a score
 TITLES = {"iqa": "Quality and signals", "degradation": "Degradations", "daclip": "DA-CLIP", "judge": "Judges"}
 NOT_SHOWN = ("caption", "caption_model", "instruction")
 REASONS = 40

@@ -14,11 +14,11 @@ from manifests.errors import UserError
 from manifests.table import Manifest
 
 SIDE = 256  # pixels, the longer side
-QUALITY = 85
-SHARP = 92  # quality of what is compared pixel by pixel
+QUALITY = 82
+SHARP = 88  # quality of what is compared pixel by pixel
 DETAIL = 256  # pixels of a square at full resolution
-BUDGET = 2_400_000  # bytes of JPEGs in a page; what is asked for past it comes at TIGHT
-TIGHT = 112  # pixels
+BUDGET = 1_400_000  # bytes of JPEGs in a page; what is asked for past it comes at TIGHT
+TIGHT = 96  # pixels
 
 
 class Thumbnails:

@@ -25,11 +25,11 @@ Entry = dict[str, Any]
 
 UNITS = {"psnr": "dB"}  # other metrics have no unit
 DIRECTED = ("psnr", "ssim")  # a gain above 0 is good
-LOSSES = {
-    "psnr": "−PSNR of the batch, dB",
-    "psnr-floor": "−PSNR with a floor at 30 dB, dB",
-    "l1": "mean absolute difference, share of the full range",
-    "charbonnier": "Charbonnier distance, share of the full range",
+LOSSES = {  # name → what it is, unit
+    "psnr": ("−PSNR", "dB"),
+    "psnr-floor": ("−PSNR with a floor at 30 dB", "dB"),
+    "l1": ("mean absolute difference", "share of the full range"),
+    "charbonnier": ("Charbonnier distance", "share of the full range"),
 }
 QUALITY = 92  # of the JPEGs in the page
 AMPLIFIED = 4  # times, in difference images
@@ -211,8 +211,9 @@ def _charts(rows: list[Entry], tasks: Sequence[str], loss: str) -> dict[str, Ent
         known = [row for row in mine[task] if row["train_loss"] is not None]
         steps, values = [row["step"] for row in known], [row["train_loss"] for row in known]
         losses.append(pages.line(index, task, steps, values, hovertemplate="%{fullData.name} %{y:.4g}<extra></extra>"))
-    caption = "Training loss per task, mean since the evaluation before; lower is better"
-    charts["losses"] = _chart(caption, f"loss: {LOSSES.get(loss, loss)}", losses)
+    what, unit = LOSSES.get(loss, (loss, "no unit"))
+    caption = f"Training loss per task: {what}, mean since the evaluation before; lower is better"
+    charts["losses"] = _chart(caption, f"loss, {unit}", losses)
     return charts
 
 

@@ -118,7 +118,7 @@ def test_it_opens_offline_and_thumbnails_are_jpegs(clean, tmp_path):
         assert (picture.format, max(picture.size)) == ("JPEG", 256)
     assert len(pictures) == 6, "each photograph stands once in the page, however many scores show it"
     per_score = [len(re.findall("<figure", part)) for part in own.split("<h3>")]
-    assert max(per_score) <= 10
+    assert max(per_score) <= 8
     assert len(page) < 6_000_000
 
 
