@@ -1,7 +1,8 @@
-"""The `mixer` commands about laws: fit, predict, validate, optimize, design."""
+"""The `mixer` commands about laws: collect, fit, predict, validate, optimize, design."""
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,29 @@ Named = list[str] | None
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`, in this order."""
-    for function in (fit, predict, validate, optimize, design):
+    for function in (collect, fit, predict, validate, optimize, design):
         app.command()(function)
+
+
+def collect(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders that 'trainer run' wrote.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder for mixtures.csv and scores.csv.")
+    ] = "collected",
+    pick: Annotated[str, typer.Option(help="Which evaluation: last, or best of each task.")] = "last",
+) -> None:
+    """Make the two tables of 'mixer fit' from finished runs: shares of the samples drawn, and scores.
+
+    Runs must have the same tasks, metrics and D_ref; the first that does not is named.
+
+    \b
+    Example: mixer collect proxies/run-* -o proxies
+    """
+    from mixer.collect import collect as run
+
+    mixtures, scores = run(runs, output, pick)
+    typer.echo(f"{mixtures}, {scores}: {len(runs)} runs")
+    typer.echo(f"mixer fit {shlex.quote(mixtures)} {shlex.quote(scores)} -o {shlex.quote(output)}/law.json")
 
 
 def fit(
