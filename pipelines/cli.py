@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ def options(version: console.Version = False) -> None:
 
 def main() -> None:
     """Console script."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the core to others; before torch
     console.run(app, "pipelines")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +51,7 @@ def options(version: console.Version = False) -> None:
 
 def main() -> None:
     """Console script: one clear line and an exit code for what a person can mend."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the core to others; before torch
 
     logging.basicConfig(level=logging.WARNING, format="trainer: %(message)s")
 
@@ -375,7 +377,6 @@ def models() -> None:
 
 def _default_manifest() -> str:
     """./shards where it is there, else the last manifest of the chain in this folder, which is said."""
-    import os
 
     if os.path.exists("./shards"):
         return "./shards"

@@ -45,6 +45,12 @@ def test_block_is_the_identity_at_first_and_the_formula_later() -> None:
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_gate_has_the_gradient_of_its_formula() -> None:
+    x = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(nafnet.simple_gate, (x,))
+    torch.testing.assert_close(nafnet.simple_gate(x), nafnet.simple_gate(x.detach()))
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     model = models.build("nafnet", "tiny", width=8)
     for parameter in model.parameters():

@@ -9,6 +9,7 @@ at zero. Blocks stand in a U-Net with additive skips, and the net predicts the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +58,30 @@ class LayerNorm2d(nn.Module):
 
 def simple_gate(x: Tensor) -> Tensor:
     """SimpleGate, equation 5: the product of the two halves of the channels, (B, 2C, H, W) → (B, C, H, W)."""
+    if x.requires_grad:
+        gated: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
+        return gated
     first, second = x.chunk(2, dim=1)
     return first * second
+
+
+class _Gate(torch.autograd.Function):
+    """SimpleGate with a backward pass that writes both halves in place, where autograd's own copies them once more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        first, second = x.chunk(2, dim=1)
+        return first * second
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        (x,), (gradient,) = ctx.saved_tensors, gradients
+        first, second = x.chunk(2, dim=1)
+        out = torch.empty_like(x)
+        for half, other in zip(out.chunk(2, dim=1), (second, first), strict=True):
+            torch.mul(gradient, other, out=half)
+        return out
 
 
 class Block(nn.Module):
