@@ -58,7 +58,7 @@ class LayerNorm2d(nn.Module):
 
 def simple_gate(x: Tensor) -> Tensor:
     """SimpleGate, equation 5: the product of the two halves of the channels, (B, 2C, H, W) → (B, C, H, W)."""
-    if x.requires_grad:
+    if x.requires_grad and not torch.compiler.is_compiling():  # which joins these steps by itself
         gated: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
         return gated
     first, second = x.chunk(2, dim=1)
