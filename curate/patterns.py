@@ -21,6 +21,7 @@ Key = tuple[str, ...]
 
 MAX_READINGS = 2000  # of one path by one pattern
 MAX_TOKENS = 64
+FEW = 2  # captures and wildcards up to which a search may run into dead ends
 SIMPLE = 4  # captures and wildcards up to which a regular expression is fast on any path
 SHOWN = 3  # names in a message
 
@@ -116,23 +117,32 @@ class Pattern:
         return None if found is None else found.groups()
 
     def _search(self, path: str) -> Iterator[Key]:
-        """All readings, by depth-first search over the places from which the rest of the pattern fits."""
-        fits: list[set[int]] = [set() for _ in self.tokens] + [{len(path)}]
-        for number in reversed(range(len(self.tokens))):
-            stops = fits[number + 1]
-            fits[number] = {at for at in range(len(path) + 1) if not stops.isdisjoint(self._ends(number, path, at))}
+        """All readings, depth first; with more than a few slots, where the rest of the pattern fits."""
+        fits: list[set[int]] | None = None
+        if len(self.slots) > FEW:
+            fits = [set() for _ in self.tokens] + [{len(path)}]
+            for number in reversed(range(len(self.tokens))):
+                stops = fits[number + 1]
+                fits[number] = {at for at in range(len(path) + 1) if not stops.isdisjoint(self._ends(number, path, at))}
         yield from self._walk(path, fits, 0, 0, (), {})
 
     def _walk(
-        self, path: str, fits: Sequence[set[int]], number: int, start: int, texts: Key, known: Mapping[str, str]
+        self, path: str, fits: Sequence[set[int]] | None, number: int, start: int, texts: Key, known: Mapping[str, str]
     ) -> Iterator[Key]:
         if number == len(self.tokens):
-            yield texts
+            if start == len(path):
+                yield texts
             return
         kind, name, _ = self.tokens[number]
+        after = self.tokens[number + 1] if number + 1 < len(self.tokens) else None
         for end in self._ends(number, path, start):
+            if after is None:
+                if end < len(path):
+                    continue
+            elif after.kind == "text" and not path.startswith(after.text, end):
+                continue
             text = path[start:end]
-            if end not in fits[number + 1] or (kind == "field" and known.get(name, text) != text):
+            if (fits and end not in fits[number + 1]) or (kind == "field" and known.get(name, text) != text):
                 continue
             more = {**known, name: text} if kind == "field" else known
             recorded = (*texts, text) if number in self.slots else texts
@@ -144,7 +154,7 @@ class Pattern:
         if kind == "text":
             return [start + len(text)] if path.startswith(text, start) else []
         if kind == "ext":
-            found = re.compile(re.escape(text), re.IGNORECASE).match(path, start)
+            found = _any_case(text).match(path, start)
             return [] if found is None else [found.end()]
         if kind == "**":
             return range(len(path), start - 1, -1)
@@ -155,6 +165,11 @@ class Pattern:
         if kind.endswith("?"):
             return [start + 1] if stop > start else []
         return range(start + 1, stop + 1) if kind == "field" else range(stop, start - 1, -1)
+
+
+@lru_cache(maxsize=256)
+def _any_case(text: str) -> re.Pattern[str]:
+    return re.compile(re.escape(text), re.IGNORECASE)
 
 
 @lru_cache(maxsize=256)
