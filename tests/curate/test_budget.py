@@ -60,7 +60,8 @@ def test_one_gt_of_two_may_be_most_of_the_rows(hazy, save, photographs, tmp_path
     """The share of the distinct GTs is not that of the rows."""
     for number in range(8):
         save(f"data/hazy/0_{10 + number}.jpg", photographs["coffee"] // (2 + number), quality=90)
-    made = ingest(str(hazy), str(tmp_path / "m"), lq="hazy/{id}_*.jpg", gt="clear/{id}.png", task="dehaze")
+    options = {"lq": "hazy/{id}_*.jpg", "gt": "clear/{id}.png", "check_pairs": False}  # its LQs are of other scenes
+    made = ingest(str(hazy), str(tmp_path / "m"), task="dehaze", **options)
     os.unlink(hazy / "clear" / "0.png")
     for number in (1, 2):
         os.unlink(hazy / "clear" / f"{number}.png")
