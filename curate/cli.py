@@ -14,10 +14,14 @@ from curate.cli_options import (
     DaskAddress,
     ManifestPath,
     MaxErrors,
+    OldBy,
+    OldScore,
     Output,
     Overwrite,
     Reuse,
     Workers,
+    either,
+    names,
     written,
 )
 from manifests import console
@@ -62,7 +66,11 @@ def ingest(
     pairs: Annotated[
         str | None, typer.Option(metavar="FILE", help="List of pairs: CSV or JSONL with lq and gt, or two columns.")
     ] = None,
-    score: Annotated[list[str] | None, typer.Option(help="Metrics to measure from the same decode.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Metric to measure from the same decode: signals, piqe, ...; repeatable."),
+    ] = None,
+    score: OldScore = None,
     identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
     max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
     append: Annotated[str | None, typer.Option(metavar="MANIFEST", help="Its rows, and what is new.")] = None,
@@ -97,7 +105,7 @@ def ingest(
     Example: curate ingest data/mine --lq 'hazy/{id}_*.jpg' --gt 'clear/{id}.png' --task dehaze -o mine
     Example: curate ingest data/Urban100 --lq 'LRx4/{id}x4.png' --gt 'HR/{id}.png' --task sr --crop-to-scale
     Example: curate ingest data/mine --pairs pairs.csv --task derain -o listed
-    Example: curate ingest photos --gt '{id}.png' --task clean --dataset mine --score signals --identify
+    Example: curate ingest photos --gt '{id}.png' --task clean --dataset mine --metric signals --identify
     """
     from curate import ingest as stage
     from curate import layouts as known
@@ -157,7 +165,7 @@ def ingest(
         license=license,
         layout=layout,
         pairs=pairs,
-        score=score or (),
+        score=names(metric, score),
         identify=identify,
         max_pixels=max_pixels or MAX_PIXELS,
         append=append,
@@ -447,9 +455,10 @@ def dedup(
     output: Output = None,
     overwrite: Overwrite = False,
     distance: Annotated[int, typer.Option(help="Bits of 64 that the looks of two copies may differ in.")] = 4,
-    by: Annotated[
-        str | None, typer.Option(metavar="METRIC", help="Keep the best by this; default: most pixels.")
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keep the best by this metric or column; default: most pixels.")
     ] = None,
+    by: OldBy = None,
     exact: Annotated[bool, typer.Option("--exact", help="Only pairs of equal files, not of equal looks.")] = False,
 ) -> None:
     """Drop copies: the same pair twice, or another copy of a photograph for the same task; the best one stays.
@@ -459,10 +468,11 @@ def dedup(
 
     \b
     Example: curate dedup
-    Example: curate dedup merged --by musiq --distance 2 -o unique
+    Example: curate dedup merged --metric musiq --distance 2 -o unique
     """
     from curate.dedup import dedup as run
 
+    by = either(metric, by, "--metric", "--by")
     display.finished(
         written(partial(run, manifest, distance=distance, by=by, exact=exact), output, overwrite, [manifest], "dedup")
     )

@@ -18,6 +18,7 @@ from curate.cli_options import (
     ManifestPath,
     MaxErrors,
     ModelName,
+    OldColumn,
     Output,
     Overwrite,
     Parallel,
@@ -25,6 +26,8 @@ from curate.cli_options import (
     Reuse,
     Weights,
     Workers,
+    either,
+    names,
     numbers,
     pairs,
     refuse,
@@ -49,7 +52,10 @@ def score(
     manifest: ManifestPath = "manifest",
     output: Output = None,
     overwrite: Overwrite = False,
-    iqa: Annotated[list[str] | None, typer.Option(help="Metric of pyiqa, or signals; repeat for several.")] = None,
+    iqa: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "--iqa", metavar="NAME", help="Metric of pyiqa, or signals; repeatable. [signals]"),
+    ] = None,
     weights: Weights = None,
     device: Device = "cpu",
     bf16: Bf16 = False,
@@ -73,7 +79,7 @@ def score(
         partial(
             run,
             manifest,
-            iqa=iqa or ["signals"],
+            iqa=names(iqa) or ["signals"],
             weights=pairs(weights, "--weights"),
             device=device,
             bf16=bf16,
@@ -96,7 +102,10 @@ def filter(
     manifest: ManifestPath = "manifest",
     output: Output = None,
     overwrite: Overwrite = False,
-    iqa: Annotated[list[str] | None, typer.Option(help="Metric to judge by: musiq, piqe, signals, ...")] = None,
+    iqa: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "--iqa", metavar="NAME", help="Metric to judge by: musiq, piqe, ...; repeatable."),
+    ] = None,
     minimum: Annotated[list[str] | None, typer.Option("--min", metavar="NAME=X", help="Drop below: musiq=40.")] = None,
     maximum: Annotated[list[str] | None, typer.Option("--max", metavar="NAME=X", help="Drop above: piqe=60.")] = None,
     drop_worst: Annotated[
@@ -148,7 +157,7 @@ def filter(
         "say": lambda text: typer.echo(text, err=True),
     }
     rules: dict[str, Any] = {
-        "iqa": iqa or (),
+        "iqa": names(iqa),
         "minimum": numbers(minimum, "--min"),
         "maximum": numbers(maximum, "--max"),
         "drop_worst": numbers(drop_worst, "--drop-worst", percent=True),
@@ -359,7 +368,10 @@ def review(
     apply: Annotated[bool, typer.Option("--apply", help="Write the manifest with the verdicts; open no page.")] = False,
     output: Output = None,
     overwrite: Overwrite = False,
-    column: Annotated[str, typer.Option(help="Score that the page is ordered by: iqa.musiq.")] = "",
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Metric or column that the page is ordered by: iqa.musiq.")
+    ] = None,
+    column: OldColumn = None,
     near: Annotated[float | None, typer.Option(help="Rows whose score is nearest to this come first.")] = None,
     host: Annotated[str, typer.Option(help="Others than this machine need a token, which is printed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8321,
@@ -367,7 +379,7 @@ def review(
     """Look at pairs in a browser, LQ beside GT, and say keep, drop or skip; then apply what was said.
 
     \b
-    Example: curate review manifest --column iqa.musiq --near 45
+    Example: curate review manifest --metric iqa.musiq --near 45
     Example: curate review manifest --apply -o reviewed
     """
     from curate import review as stage
@@ -387,4 +399,11 @@ def review(
         return
     from curate.review import serve
 
-    serve.serve(manifest, files_[0], column=column, near=near, host=host, port=port)
+    serve.serve(
+        manifest,
+        files_[0],
+        column=either(metric, column, "--metric", "--column") or "",
+        near=near,
+        host=host,
+        port=port,
+    )

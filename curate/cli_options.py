@@ -57,6 +57,9 @@ Output = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier output of this command, once the new one is whole.")
 ]
+OldScore = Annotated[list[str] | None, typer.Option("--score", hidden=True)]  # names of before, for one version
+OldBy = Annotated[str | None, typer.Option("--by", hidden=True)]
+OldColumn = Annotated[str | None, typer.Option("--column", hidden=True)]
 AllRows = Annotated[bool, typer.Option("--all", help="Work on dropped and failed rows as well.")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Worker processes; 0: this one. With --device cuda: decoding threads per device.")
@@ -105,6 +108,18 @@ def written(
     with replacing(path, inputs=[*inputs, *beside, *roots]) as target:
         done = call(target)
     return done if target == path else read(path)
+
+
+def names(*given: list[str] | None) -> list[str]:
+    """Names of metrics or columns, from options that may be repeated and hold several with commas."""
+    return [name.strip() for texts in given for text in texts or () for name in text.split(",") if name.strip()]
+
+
+def either(new: str | None, old: str | None, option: str, before: str) -> str | None:
+    """The value of an option that also has its name of before. Raises UserError when both are given."""
+    if new is not None and old is not None:
+        raise UserError(f"{before} is now {option}: give one of them", exit_code=2)
+    return old if new is None else new
 
 
 def refuse(ctx: typer.Context, names: Sequence[str], why: str) -> None:

@@ -77,7 +77,7 @@ def _direction(by: str | None) -> bool:
     scorers.column_of(by)
     direction = scorers.direction_of(by)
     if direction is None:
-        raise UserError(f"--by {by}: neither end of it is better; name another metric", exit_code=2)
+        raise UserError(f"--metric {by}: neither end of it is better; name another metric", exit_code=2)
     return direction
 
 

@@ -57,7 +57,9 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"mixer: {' '.join(message.split())}", file=sys.stderr)
+    text = " ".join(message.split())
+    safe = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+    print(f"mixer: {safe}", file=sys.stderr)
     sys.exit(code)
 
 

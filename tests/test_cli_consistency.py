@@ -73,23 +73,100 @@ def test_every_command_that_writes_can_overwrite() -> None:
                 assert "--overwrite" in options(command), f"{program} {name}"
 
 
-def test_overwrite_replaces_what_the_command_wrote(tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return python("-m", *arguments, cwd=tmp_path)
-
+def test_overwrite_replaces_what_the_command_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "scores.csv").write_text("interval,task,score\n0,deblur,20\n0,sr,40\n1,deblur,22\n1,sr,40\n")
     replay = ("mixer", "replay", "scores.csv")
     simulate = ("mixer", "simulate", "--seeds", "1", "--intervals", "2", "--rule", "uniform", "--no-oracles")
     for command, output in ((replay, "schedule.parquet"), (simulate, "simulation")):
-        assert run(*command).returncode == 0
-        again = run(*command)
-        assert again.returncode == 1
-        assert (
-            again.stderr == f"mixer: {output}: exists already; name another with -o, or replace it with --overwrite\n"
-        )
-        assert run(*command, "--overwrite").returncode == 0
-        assert run(*command, "-o", "scores.csv", "--overwrite").returncode == 1
+        assert call(monkeypatch, capfd, *command)[0] == 0
+        line = f"mixer: {output}: exists already; name another with -o, or replace it with --overwrite\n"
+        assert call(monkeypatch, capfd, *command) == (1, line)
+        assert call(monkeypatch, capfd, *command, "--overwrite")[0] == 0
+        assert call(monkeypatch, capfd, *command, "-o", "scores.csv", "--overwrite")[0] == 1
     (tmp_path / "simulation" / "mine.txt").touch()
-    refused = run(*simulate, "--overwrite")
-    assert refused.returncode == 1 and "holds 'mine.txt'" in refused.stderr
+    code, err = call(monkeypatch, capfd, *simulate, "--overwrite")
+    assert code == 1 and "holds 'mine.txt'" in err
     assert sorted(os.listdir(tmp_path)) == ["schedule.parquet", "scores.csv", "simulation"]
+
+
+RENAMED = [
+    ("curate", "ingest", "--score"),
+    ("curate", "score", "--iqa"),
+    ("curate", "filter", "--iqa"),
+    ("curate", "dedup", "--by"),
+    ("curate", "review", "--column"),
+    ("trainer", "eval", "--metrics"),
+]
+
+
+@pytest.mark.parametrize(("program", "name", "old"), RENAMED)
+def test_metrics_are_named_by_metric_everywhere(program: str, name: str, old: str) -> None:
+    command = commands(program)[name]
+    assert "--metric" in options(command)
+    assert old in {one for parameter in command.params for one in parameter.opts}
+    assert (old in options(command)) == (old == "--iqa")
+
+
+def test_options_mean_the_same_in_every_command() -> None:
+    """One name has one short form, and one kind of value."""
+    kinds: dict[str, set[tuple[bool, bool]]] = {}
+    for program in PROGRAMS:
+        for command in commands(program).values():
+            for parameter in command.params:
+                for name in parameter.opts:
+                    if name.startswith("--"):
+                        kinds.setdefault(name, set()).add((parameter.is_flag, "-o" in parameter.opts))
+    assert {name for name, found in kinds.items() if len(found) > 1} <= {"--intervals"}  # of predict: a flag
+    assert kinds["--output"] == {(False, True)}
+    for name in ("--overwrite", "--json", "--dry-run", "--all", "--resume"):
+        assert kinds[name] == {(True, False)}
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Exit code and stderr of a program in this process."""
+    monkeypatch.setattr(sys, "argv", list(words))
+    capfd.readouterr()
+    code: Any = 0
+    try:
+        importlib.import_module(f"{words[0]}.cli").main()
+    except SystemExit as left:
+        code = left.code
+    return int(code or 0), capfd.readouterr().err
+
+
+def every() -> list[tuple[str, str]]:
+    return [(program, name) for program in PROGRAMS for name in commands(program)]
+
+
+HAPPY = {"layouts", "models", "config", "rules", "worlds", "list"}  # need no input
+ODD = "[/b]\x1b[31mred"
+
+
+@pytest.mark.parametrize(("program", "name"), every())
+def test_what_is_wrong_is_one_line(
+    program: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("nothing of ours")
+    command = commands(program)[name]
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    needed = [one for one in command.params if one.param_type_name == "option" and one.required]
+    given = [word for one in needed for word in (one.opts[-1], "none")]
+    tries = [] if name == "simulate" else [[]]  # which runs
+    tries += [[*given, *[value] * len(arguments)] for value in ("none", "folder", ODD) if arguments]
+    tries += [["--no-such-option"]]
+    for words in tries:
+        code, err = call(monkeypatch, capfd, program, name, *words)
+        assert "Traceback" not in err, (words, err)
+        if code == 0:
+            assert name in HAPPY and not words, (words, err)
+            continue
+        assert code in (1, 2), (words, err)
+        lines = [line for line in err.splitlines() if line.startswith((f"{program}: ", "Error: "))]
+        assert len(lines) == 1, (words, err)
+        assert "\x1b" not in lines[0] or lines[0].startswith("Error: "), (words, err)
+    assert sorted(os.listdir(tmp_path)) == ["folder"]

@@ -251,7 +251,11 @@ def evaluate(
     checkpoint: Checkpoint,
     manifest: Manifest = None,
     split: Annotated[str, typer.Option(help="Split to score.")] = "test",
-    metrics: Annotated[str, typer.Option(help="psnr, ssim and pyiqa's names, with commas.")] = "psnr,ssim",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="psnr, ssim, or a metric of pyiqa; repeatable, or with commas. [psnr,ssim]"),
+    ] = None,
+    metrics: Annotated[str | None, typer.Option("--metrics", hidden=True)] = None,  # its name before, for one version
     tile: Annotated[int, typer.Option(min=32, help="Tiles of so many pixels a side for larger images.")] = 1024,
     channel: Annotated[str, typer.Option(help="PSNR and SSIM of rgb, or of y alone.")] = "rgb",
     border: Annotated[int, typer.Option(min=0, help="Pixels cut off at every side first.")] = 0,
@@ -267,7 +271,7 @@ def evaluate(
 
     \b
     Example: trainer eval run --manifest shards
-    Example: trainer eval run --split ref --metrics psnr,ssim,piqe
+    Example: trainer eval run --split ref --metric psnr,ssim,piqe
     Example: trainer eval run --channel y --border 4 --table sr.tex
     """
     from trainer import devices
@@ -279,7 +283,7 @@ def evaluate(
             checkpoint,
             manifest or _default_manifest(),
             split=split,
-            metrics=[metrics],
+            metrics=[*(metric or ()), *([metrics] if metrics else ())] or ["psnr,ssim"],
             output=output,
             device=device,
             tile=tile,

@@ -12,7 +12,7 @@ def chain(command, hazy, tmp_path, monkeypatch):
     for name in ("copy.png", "a[b]\x1b[31mc.png"):
         (hazy / "clear" / name).write_bytes((hazy / "clear" / "0.png").read_bytes())
     code, _, err = command(
-        "curate", "ingest", hazy, "--gt", "clear/{id}.png", "--task", "clean", "-o", "c", "--score", "signals"
+        "curate", "ingest", hazy, "--gt", "clear/{id}.png", "--task", "clean", "-o", "c", "--metric", "signals"
     )
     assert code == 0, err
     return command
