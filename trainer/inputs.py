@@ -64,6 +64,8 @@ def identity(
     resolved = {
         "device": team.device, "processes": team.world, "threads": threads, "bf16": bf16, "parameters": parameters
     }  # fmt: skip
+    if stored is None:
+        inputs.mixture.warn_of_few(config.optimiser.steps, config.evaluation.interval)
     content = records.identity(config, fingerprints, resolved)
     data = {"strata": len(inputs.index.strata), "pairs": inputs.mixture.task_size}
     return {**content, "conventions": said, "data": data}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from trainer.stream.index import Index
 
 Weights = dict[str, float]
+
+log = logging.getLogger("trainer.mixture")
 
 
 def read_schedule(config: config_.Mixture) -> schedule_.Schedule | None:
@@ -45,6 +48,23 @@ class Mixture:
         if self.schedule is not None:
             return None
         return rules.start(self.config.rule, self.index.tasks, self.config.params, initial=self.config.initial)
+
+    def warn_of_few(self, steps: int, interval: int) -> None:
+        """Log what to change where the run has fewer evaluations than its rule needs."""
+        if self.schedule is not None:
+            return
+        tasks = len(self.index.tasks)
+        needed, planned = rules.evaluations(self.config.rule, tasks, self.config.params), -(-steps // interval)
+        if planned < needed:
+            log.warning(
+                "%s needs about %d evaluations for %d tasks, this run has %d: evaluate more often (--interval %d)%s",
+                self.config.rule,
+                needed,
+                tasks,
+                planned,
+                max(1, steps // needed),
+                ", or probe less (--set start=2 --set turn=1)" if self.config.rule == "equilibrium" else "",
+            )
 
     def weights(
         self, state: dict[str, Any] | None, interval: int, observations: Sequence[Mapping[str, Any]]

@@ -10,7 +10,8 @@ A module offers
   (a simulation plays hundreds; a training run is S = 1). Tasks come sorted by name.
 
 ``start`` and ``update`` below do the rest: validation, JSON, the interval, the weights by task, scores that are missing
-(every weight stays as it was; a module that says ``SEES_MISSING = True`` gets them as NaN instead). The first update of
+(every weight stays as it was; a module that says ``SEES_MISSING = True`` gets them as NaN instead). A module may offer
+``evaluations(tasks, params) -> int``, how many it needs in a run. The first update of
 a run is interval 0: its scores are measured before training.
 """
 
@@ -69,6 +70,13 @@ def parameters(name: str) -> dict[str, Any]:
 def takes_initial(name: str) -> bool:
     """Whether the rule begins with weights that a person gives."""
     return _module(name).TAKES_INITIAL
+
+
+def evaluations(name: str, tasks: int, params: Mapping[str, Any] | None = None) -> int:
+    """How many evaluations a run should have for the rule to learn and then use what it learnt; 1 where any do."""
+    module = _module(name)
+    counted = getattr(module, "evaluations", None)
+    return 1 if counted is None else int(counted(tasks, _params(name, params or {})))
 
 
 def about(name: str) -> str:

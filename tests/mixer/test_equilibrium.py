@@ -157,3 +157,12 @@ def test_it_is_better_than_uniform_where_that_can_be(world: str) -> None:
     else:
         assert gain.mean() > 0.01 and (gain < -0.01).mean() <= 0.2
         assert (done.outcomes[0].worst - done.uniform["worst"]).mean() > 0
+
+
+def test_it_says_how_many_evaluations_it_needs():
+    from mixer import rules
+
+    assert rules.evaluations("equilibrium", 5) == 60
+    assert rules.evaluations("equilibrium", 2, {"start": 2, "turn": 1}) == 20
+    assert rules.evaluations("equilibrium", 50) == 20, "above 12 tasks nothing is probed"
+    assert rules.evaluations("des", 5) == 1

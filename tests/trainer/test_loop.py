@@ -495,3 +495,17 @@ def test_remote_shards_are_trained_on_through_the_cache(manifest: str, tmp_path:
     loop.run(config.build(TINY, ranged), str(tmp_path / "ranged"))
     one, other = (checkpoint.find(str(tmp_path / name)).fingerprint for name in ("run", "ranged"))
     assert one == other
+
+
+def test_a_rule_says_that_the_run_has_too_few_evaluations(manifest: str, caplog: pytest.LogCaptureFixture) -> None:
+    from trainer import config, mixture
+    from trainer.stream.index import open_index
+
+    mixed = mixture.Mixture(config.Mixture(), open_index(manifest), None)
+    mixed.warn_of_few(10_000, 1_000)
+    assert "equilibrium needs about 40 evaluations for 3 tasks, this run has 10" in caplog.text
+    assert "evaluate more often (--interval 250), or probe less (--set start=2 --set turn=1)" in caplog.text
+    caplog.clear()
+    mixed.warn_of_few(10_000, 250)
+    mixture.Mixture(config.Mixture(rule="des"), open_index(manifest), None).warn_of_few(10_000, 1_000)
+    assert not caplog.text
