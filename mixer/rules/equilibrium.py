@@ -91,7 +91,8 @@ def init(tasks: Sequence[str], params: Mapping[str, Any]) -> dict[str, Array]:
 def evaluations(tasks: int, params: Mapping[str, Any]) -> int:
     """Twice what it takes to begin and to probe every task once, so that half of the run is steered; 20 at least."""
     probing = params["turn"] * tasks if params["probe"] > 0 and tasks <= PROBED else 0
-    return max(20, int(math.ceil(2 * (max(1.0, params["start"]) + probing))))
+    needed: float = 2 * (max(1.0, params["start"]) + probing)
+    return max(20, math.ceil(needed))
 
 
 def _targets(tasks: Sequence[str], given: Mapping[str, float] | None) -> Array:
