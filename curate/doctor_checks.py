@@ -125,7 +125,7 @@ def scenes(rows: Rows, _: int) -> Iterator[Finding]:
             "scenes are cut into several groups: file names and hashes say that their images belong together, so a "
             "split may put one scene into train and test"
         )
-        command = "curate ingest FOLDER --lq LQ_PATTERN --gt GT_PATTERN --group auto -o NEW"
+        command = "curate ingest FOLDER --lq LQ_PATTERN --gt GT_PATTERN --group '{scene}' -o NEW"
         yield Finding("warning", "scenes_without_group", text, count, rows.names(mask), command)
 
 

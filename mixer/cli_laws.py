@@ -177,7 +177,7 @@ def optimize(
 
     \b
     Example: mixer optimize law.json --objective worst --min-weight 0.02
-    Example: mixer optimize law.json --available-data deblur=2000,sr=90000 --samples 640000 --max-epochs 4
+    Example: mixer optimize law.json --available-data deblur=2e3,dehaze=7e4,denoise=5e3,sr=9e4 --samples 640000
     """
     from mixer import files, laws, tables
     from mixer import optimize as stage

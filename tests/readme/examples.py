@@ -15,8 +15,13 @@ import typer.main
 
 PROGRAMS = ("curate", "mixer", "trainer", "pipelines")
 README = Path(__file__).parents[2] / "README.md"
-TINY = {"--steps": "8", "--interval": "2"}  # the only words that are not run as they stand
-TRAINING = (["trainer", "run"], ["trainer", "finetune"])
+# The only words that are not run as they stand: numbers of training steps and of seeds, given where they are not named.
+TINY = {"--steps": "8", "--interval": "2", "--seeds": "2"}
+ADDED = {
+    ("trainer", "run"): ("--steps", "--interval"),
+    ("trainer", "finetune"): ("--steps", "--interval"),
+    ("mixer", "simulate"): ("--seeds",),
+}
 
 
 def readme() -> list[str]:
@@ -51,14 +56,13 @@ def commands(line: str) -> list[list[str]]:
 
 
 def tiny(words: list[str]) -> list[str]:
-    """The command as it is run: numbers of steps are small, and given to training commands that do not name them."""
+    """The command as it is run: with the numbers of TINY."""
     out = list(words)
     for place, word in enumerate(words[:-1]):
         if word in TINY:
             out[place + 1] = TINY[word]
-    if words[:2] in TRAINING and "--resume" not in words:
-        out += [part for name, value in TINY.items() if name not in words for part in (name, value)]
-    return out
+    names = () if "--resume" in words else ADDED.get((words[0], words[1]), ())
+    return out + [part for name in names if name not in words for part in (name, TINY[name])]
 
 
 def run(words: list[str]) -> int:
