@@ -1,8 +1,9 @@
-"""Fit the built-in identifier: `python -m benchmarks.fit_identifier [FOLDER ...]` writes curate/identifier.json.
+"""Fit the built-in identifier: `python -m benchmarks.fit_identifier [FOLDER ...] --real DIR` writes its trees.
 
-Clean photographs (those that scikit-image and scikit-learn install, and any in FOLDER) are resized, cropped and
-degraded at random, none, one or two types at a time; a logistic model per type learns from the signals. Figures come
-from folds that keep all versions of a photograph together.
+Versions of clean photographs and of real shots (see `identifier_samples`), none, one or two degradations at a time; a
+gradient-boosted model per type learns from the signals, never falling where a signal of its type gets worse. Figures
+come from folds that keep all versions and shots of a scene together, and from leaving whole sources out. The tables
+are those of docs/identifier.md.
 """
 
 from __future__ import annotations
@@ -10,189 +11,169 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import skimage.data
-import sklearn.datasets
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from curate import degradations, identifier
-from curate.signals.measure import measure
+from benchmarks import identifier_samples
+from benchmarks.identifier_samples import Samples
+from curate import identifier
 from curate.signals.table import SIGNALS
-from manifests import images
 
-Pixels = npt.NDArray[np.uint8]
-VERSIONS = 64  # of every photograph
-LARGEST = 2048  # pixels of the longer side: what a camera oversampled is no fine detail
-CLEAN_SHARE = 0.3
-PRIOR = 0.03  # share of ground truths that have a type, for which the probabilities are calibrated
+Array = npt.NDArray[Any]
+# Share of the clean held-out versions whose probability may be above 0.5: it sets where 0.5 lies.
+FALSE_ALARMS = {
+    "noise": 0.014, "blur": 0.006, "jpeg": 0.004, "haze": 0.009, "low_light": 0.007, "low_resolution": 0.004,
+    "rain": 0.006,
+}  # fmt: skip
 ALIKE = {"blur": "low_resolution", "low_resolution": "blur"}  # neither teaches against the other
+NOISE = (
+    "noise_sigma", "noise_coarse", "noise_quarter", "noise_dark", "noise_bright", "noise_color", "noise_color_coarse",
+)  # fmt: skip
+# Signals along which a probability never falls (1) or never rises (-1).
+MONOTONE: dict[str, dict[str, int]] = {
+    "noise": dict.fromkeys(NOISE, 1),
+    "blur": dict.fromkeys(("sharpness", "sharpness_peak", "sharpness_half"), -1),
+    "jpeg": {"blockiness": 1},
+    "haze": {"haze": 1, "haze_floor": 1, "saturation": -1},
+    "low_light": {"exposure": -1, "highlight": -1},
+    "low_resolution": {"effective_resolution": -1, "periodicity": 1},
+    "rain": {"streaks": 1, "streak_direction": 1},
+}
+SHOT_WEIGHT = 3.0  # of a real shot: there are fewer of them than of planted versions
+SETTINGS = {"max_depth": 4, "max_leaf_nodes": 12, "max_iter": 100, "learning_rate": 0.1, "min_samples_leaf": 25}
 
 
 def main() -> None:
-    """Fit, print the figures, write the coefficients."""
+    """Fit, print the figures, write the trees."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="*", help="folders of clean photographs")
+    parser.add_argument("folders", nargs="*", help="folders of clean photographs, each a source of its own")
+    parser.add_argument("--real", help="folder with pairs *_real.* and *_mean.*, and foundir/")
     parser.add_argument("--samples", help="keep the measured signals in this .npz, or take them from it")
+    parser.add_argument("--no-sources", action="store_true", help="leave out the figures of left-out sources")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("-o", "--output", default="curate/identifier.json")
     options = parser.parse_args()
     if options.samples and os.path.exists(options.samples):
-        kept = np.load(options.samples)
-        x, y, groups = kept["x"], kept["y"], kept["groups"]
+        samples = Samples.load(options.samples)
     else:
-        photos = [*_installed(), *(p for folder in options.folders for p in _folder(folder))]
-        x, y, groups = _samples(photos)
+        photos = identifier_samples.photographs(options.folders, options.real)
+        samples = identifier_samples.samples(photos, options.workers)
         if options.samples:
-            np.savez(options.samples, x=x, y=y, groups=groups)
-    model = _fit(x, y, groups)
+            samples.save(options.samples)
+    by_scene = held_out(samples, list(GroupKFold(5).split(samples.x, groups=samples.scenes)))
+    thresholds = limits(samples, by_scene)
+    show("scenes left out, in five folds", samples, by_scene, thresholds)
+    if not options.no_sources:
+        names = np.unique(samples.sources)
+        folds = [(np.flatnonzero(samples.sources != n), np.flatnonzero(samples.sources == n)) for n in names]
+        show("sources left out", samples, held_out(samples, folds), thresholds)
+    everything = np.arange(len(samples.x))
+    model = {
+        "signals": list(SIGNALS),
+        "types": {
+            name: written(fitted(samples, place, everything), thresholds[place])
+            for place, name in enumerate(identifier.TYPES)
+        },
+    }
     with open(options.output, "w", encoding="utf-8") as file:
-        json.dump(model, file)
+        json.dump(model, file, separators=(",", ":"))
         file.write("\n")
 
 
-def _fit(x: Any, y: Any, groups: Any) -> dict[str, Any]:
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
-    scaled = np.clip((x - mean) / scale, -4, 4)
-    count = x.shape[1]
-    terms = np.hstack([scaled, *(scaled[:, i : i + 1] * scaled[:, i:] for i in range(count))])
-    model: dict[str, Any] = {
-        "signals": list(SIGNALS),
-        "mean": [round(float(v), 6) for v in mean],
-        "scale": [round(float(v), 6) for v in scale],
-        "types": {},
-    }
-    clean, alone = ~y.any(axis=1), y.sum(axis=1) == 1
-    print(f"{len(set(groups))} photographs, {len(x)} versions, {clean.sum()} of them clean")
-    areas, flagged = [], np.zeros(len(x), bool)
-    for index, name in enumerate(identifier.TYPES):
-        truth = y[:, index]
-        alike = y[:, identifier.TYPES.index(ALIKE[name])] if name in ALIKE else np.zeros(len(x), bool)
-        used = truth | ~alike
-        logistic = LogisticRegression(C=0.1, max_iter=5000)
-        p = np.zeros(len(x))
-        for train, test in GroupKFold(5).split(terms, truth, groups):
-            rows = train[used[train]]
-            p[test] = logistic.fit(terms[rows], truth[rows]).predict_proba(terms[test])[:, 1]
-        shift = np.log(PRIOR / (1 - PRIOR)) - np.log(truth[used].mean() / (1 - truth[used].mean()))
-        p = 1 / (1 + (1 - p) / np.maximum(p, 1e-12) / np.exp(shift))
-        hit, one = p > 0.5, truth & alone
-        area = roc_auc_score(truth[one | clean], p[one | clean])
-        areas.append(area)
-        flagged |= hit
-        print(
-            f"{name:15} AUROC against clean {area:.3f}  precision {truth[hit & ~alike].mean():.3f}"
-            f"  recall {hit[truth].mean():.3f}  clean flagged {hit[clean].mean():.3f}"
-        )
-        logistic.fit(terms[used], truth[used])
-        model["types"][name] = {
-            "intercept": round(float(logistic.intercept_[0] + shift), 6),
-            "weights": [round(float(w), 6) for w in logistic.coef_[0]],
-        }
-    print(f"macro AUROC {np.mean(areas):.3f}; clean flagged by any type {flagged[clean].mean():.3f}")
-    return model
+def fitted(samples: Samples, place: int, rows: Array) -> HistGradientBoostingClassifier:
+    """The model of one type, from the versions `rows`."""
+    name = identifier.TYPES[place]
+    truth = samples.y[:, place]
+    alike = samples.y[:, identifier.TYPES.index(ALIKE[name])] if name in ALIKE else np.zeros(len(truth), bool)
+    used = rows[(truth | ~alike)[rows]]
+    rising = [MONOTONE[name].get(signal, 0) for signal in SIGNALS]
+    model = HistGradientBoostingClassifier(l2_regularization=5.0, monotonic_cst=rising, random_state=0, **SETTINGS)
+    weights = np.where(samples.real & samples.y.any(axis=1), SHOT_WEIGHT, 1.0)
+    return model.fit(samples.x[used], truth[used], sample_weight=weights[used])
 
 
-def _installed() -> list[Pixels]:
-    names = ("astronaut", "chelsea", "coffee", "rocket", "camera", "brick", "grass", "gravel", "coins")
-    found = [getattr(skimage.data, name)() for name in names] + [skimage.data.stereo_motorcycle()[0]]
-    found += [sklearn.datasets.load_sample_image(name) for name in ("china.jpg", "flower.jpg")]
-    return [np.repeat(p[:, :, None], 3, axis=2) if p.ndim == 2 else p for p in found]
+def held_out(samples: Samples, folds: list[tuple[Array, Array]]) -> Array:
+    """(N, T) log odds of every version, by models that did not see its fold."""
+    odds = np.zeros(samples.y.shape)
+    for train, test in folds:
+        for place in range(len(identifier.TYPES)):
+            odds[test, place] = fitted(samples, place, train).decision_function(samples.x[test])
+    return odds
 
 
-def _folder(folder: str) -> list[Pixels]:
-    paths = sorted(os.path.join(b, n) for b, _, names in os.walk(folder) for n in names)
-    out = []
-    for path in paths:
-        if path.lower().endswith(images.SUFFIXES):
-            with open(path, "rb") as file:
-                pixels = images.to_8_bit(images.decode(file.read()).pixels)
-            factor = min(1.0, LARGEST / max(pixels.shape))
-            out.append(_resized(pixels, factor))
-    return out
+def limits(samples: Samples, odds: Array) -> Array:
+    """(T,) log odds that stand for P = 0.5: FALSE_ALARMS of the clean versions lie above."""
+    clean = odds[~samples.y.any(axis=1)]
+    return np.array([np.quantile(clean[:, i], 1 - FALSE_ALARMS[n]) for i, n in enumerate(identifier.TYPES)])
 
 
-def _samples(photos: list[Pixels]) -> tuple[Any, Any, Any]:
-    rng = np.random.default_rng(0)
-    x, y, groups = [], [], []
-    for group, photo in enumerate(photos):
-        for _ in range(VERSIONS):
-            count = rng.choice([0, 1, 2], p=[CLEAN_SHARE, 0.9 - CLEAN_SHARE, 0.1])
-            chosen = [identifier.TYPES[i] for i in sorted(rng.choice(6, count, replace=False))]
-            if "blur" in chosen and "low_resolution" in chosen:
-                chosen.remove("blur")  # the one hides the other
-            pixels = _version(photo, rng)
-            for name in ("haze", "low_light", "blur", "low_resolution", "noise", "jpeg"):  # from scene to file
-                if name in chosen:
-                    pixels = _degrade(pixels, name, rng)
-            x.append(identifier.features(measure(pixels), list(SIGNALS)))
-            y.append([name in chosen for name in identifier.TYPES])
-            groups.append(group)
-        print(f"\r{group + 1}/{len(photos)} photographs measured", end="", flush=True)
-    print()
-    return np.array(x), np.array(y), np.array(groups)
+def written(model: HistGradientBoostingClassifier, threshold: float) -> dict[str, Any]:
+    """Start and trees as `curate.identifier` reads them, so that the log odds `threshold` become 0."""
+    start = float(np.ravel(model._baseline_prediction)[0]) - threshold
+    trees = [_tree(step[0].nodes, 0) for step in model._predictors]
+    return {"start": round(start, 5), "trees": trees}
 
 
-def _resized(pixels: Pixels, factor: float) -> Pixels:
-    if factor >= 1:
-        return pixels
-    size = (max(32, round(pixels.shape[1] * factor)), max(32, round(pixels.shape[0] * factor)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _tree(nodes: Array, number: int) -> Any:
+    node = nodes[number]
+    if node["is_leaf"]:
+        return round(float(node["value"]), 4)
+    below, above = (_tree(nodes, int(node[side])) for side in ("left", "right"))
+    return [int(node["feature_idx"]), float(f"{node['num_threshold']:.6g}"), below, above]
 
 
-def _version(photo: Pixels, rng: np.random.Generator) -> Pixels:
-    """The photograph or a crop, often shrunk (which keeps it clean), at times a little brighter, darker, or as JPEG."""
-    side = min(photo.shape[:2])
-    smallest = min(1.0, 192 / side)
-    small = _resized(photo, float(np.exp(rng.uniform(np.log(smallest), 0)))) if rng.random() < 0.7 else photo
-    if rng.random() < 0.5:
-        h, w = (int(rng.integers(min(160, n), n + 1)) for n in small.shape[:2])
-        top, left = int(rng.integers(0, small.shape[0] - h + 1)), int(rng.integers(0, small.shape[1] - w + 1))
-        small = small[top : top + h, left : left + w]
-    out = np.clip(small * rng.uniform(0.8, 1.1), 0, 255).astype(np.uint8) if rng.random() < 0.3 else small
-    if rng.random() < 0.3:
-        out = images.decode(images.encode_jpeg(np.ascontiguousarray(out), int(rng.integers(85, 98)))).pixels
-    return np.ascontiguousarray(out)
+def show(title: str, samples: Samples, odds: Array, thresholds: Array) -> None:
+    """The tables of docs/identifier.md, in Markdown."""
+    y, clean, alone = samples.y, ~samples.y.any(axis=1), samples.y.sum(axis=1) == 1
+    flags = odds > thresholds
+    print(f"\n## {title}\n\n{len(set(samples.scenes))} scenes, {len(y)} versions, {clean.sum()} of them clean\n")
+    print("| type | AUROC against clean | precision | recall | clean flagged |\n|---|---|---|---|---|")
+    areas = []
+    for i, name in enumerate(identifier.TYPES):
+        alike = y[:, identifier.TYPES.index(ALIKE[name])] if name in ALIKE else np.zeros(len(y), bool)
+        used = (y[:, i] & alone) | clean
+        areas.append(roc_auc_score(y[used, i], odds[used, i]))
+        precision = y[flags[:, i] & ~alike, i].mean()
+        recall, wrong = flags[y[:, i], i].mean(), flags[clean, i].mean()
+        print(f"| {name} | {areas[-1]:.3f} | {precision:.3f} | {recall:.3f} | {wrong:.3f} |")
+    print(f"\nmacro AUROC {np.mean(areas):.3f}; clean flagged by any type {flags[clean].any(axis=1).mean():.3f}")
+    for line in (*_by_source(samples, flags, clean), *_shots(samples, odds, flags)):
+        print(line)
 
 
-def _degrade(pixels: Pixels, name: str, rng: np.random.Generator) -> Pixels:
-    """One degradation at a strength from just visible to strong."""
-    floats = pixels.astype(np.float32)
-    if name == "blur":
-        kind = rng.choice(["gaussian", "motion", "defocus"])
-        if kind == "gaussian":
-            sigma = float(np.exp(rng.uniform(np.log(1.2), np.log(4))))
-            return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), np.uint8)
-        return degradations.degrade(pixels, "deblur", str(kind), int(rng.integers(1 << 30)))
-    if name == "low_resolution":
-        s = float(rng.choice([2, 3, 4])) if rng.random() < 0.7 else rng.uniform(1.8, 4.2)
-        size = tuple(max(1, round(n / s)) for n in pixels.shape[1::-1])
-        small = cv2.resize(pixels, size, interpolation=[cv2.INTER_AREA, cv2.INTER_LINEAR][int(rng.integers(2))])
-        how = [cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4][int(rng.integers(4))]
-        return np.asarray(cv2.resize(small, pixels.shape[1::-1], interpolation=how), np.uint8)
-    if name == "haze":
-        if rng.random() < 0.5:
-            return degradations.degrade(pixels, "dehaze", "uniform", int(rng.integers(1 << 30)), rng.uniform(0.2, 1))
-        t, light = rng.uniform(0.25, 0.7), rng.uniform(180, 250)
-        floats = floats * t + light * (1 - t)
-    elif name == "low_light":
-        if rng.random() < 0.5:
-            how = str(rng.choice(["dim", "noisy"]))
-            return degradations.degrade(pixels, "low_light", how, int(rng.integers(1 << 30)), rng.uniform(0.35, 1))
-        floats = 255 * (floats / 255 * rng.uniform(0.08, 0.4)) ** rng.uniform(1.0, 1.3)
-    elif name == "noise":
-        sigma = float(np.exp(rng.uniform(np.log(7), np.log(50))))
-        noise = rng.normal(0, sigma, floats.shape)
-        if rng.random() < 0.3:  # a camera's pipeline smooths noise
-            noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 0.9)) * 1.6
-        floats = floats + noise
-    else:
-        return images.decode(images.encode_jpeg(pixels, int(rng.integers(8, 45)))).pixels
-    return np.clip(floats, 0, 255).astype(np.uint8)
+def _by_source(samples: Samples, flags: Array, clean: Array) -> Iterator[str]:
+    for source in np.unique(samples.sources):
+        rows = clean & (samples.sources == source)
+        if rows.any():
+            yield f"{source}: {rows.sum()} clean versions, flagged {flags[rows].any(axis=1).mean():.3f}"
+
+
+def _shots(samples: Samples, odds: Array, flags: Array) -> Iterator[str]:
+    """Real shots: the noisy ones against the means of many, and recall of the other types."""
+    noise = identifier.TYPES.index("noise")
+    cameras = samples.real & np.char.startswith(samples.sources.astype(str), "polyu")
+    for name, rows in (("whole", cameras & samples.whole), ("crops", cameras & ~samples.whole)):
+        shots, means = rows & samples.y[:, noise], rows & ~samples.y[:, noise]
+        if shots.any() and means.any():
+            fast = shots & (samples.iso >= 3200)
+            area = roc_auc_score(samples.y[rows, noise], odds[rows, noise])
+            per_type = ", ".join(f"{n} {flags[means, i].mean():.3f}" for i, n in enumerate(identifier.TYPES))
+            yield (
+                f"real noise, {name}: AUROC {area:.3f}; {shots.sum()} shots, found {flags[shots, noise].mean():.3f}, "
+                f"of ISO 3200 and more {flags[fast, noise].mean():.3f}; {means.sum()} means flagged by any type "
+                f"{flags[means].any(axis=1).mean():.3f} ({per_type})"
+            )
+    for i, name in enumerate(identifier.TYPES):
+        rows = samples.real & ~cameras & samples.y[:, i]
+        if rows.any():
+            count = len(set(samples.scenes[rows]))
+            yield f"real {name}: {flags[rows, i].mean():.3f} of {rows.sum()} crops of {count} shots found"
 
 
 if __name__ == "__main__":

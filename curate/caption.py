@@ -63,9 +63,9 @@ def caption(
 ) -> Manifest:
     """Set `caption` and `caption_model` of the kept rows.
 
-    `signals` writes a sentence from measured columns; GTs that lack them are measured first, rows without a GT keep a
-    null caption. `llava` asks the vision-language model of `task`, once for each distinct image, and adds
-    `caption_prompt` and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not
+    `signals` writes what the built-in signals and the identifier measured; GTs that lack them are measured first, rows
+    without a GT keep a null caption. `llava` asks the vision-language model of `task`, once for each distinct image, and
+    adds `caption_prompt` and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not
     English or repeats itself is asked for once more with another seed, and is then an error. Captions that the same
     model made of the same task stay as they are. Raises UserError for a captioner or model that is not there and for
     columns that are missing.
@@ -101,7 +101,7 @@ def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool,
     tables = budget.within(
         (_described(part, maker, all_rows) for part in completed.parts()), source, "caption", max_errors
     )
-    measured = completed.params if completed.scores and completed.scores.measured else {}
+    measured = completed.params if completed.scores and (completed.scores.measured or completed.identifies) else {}
     params = measured | {"captioner": captioner, "model": maker.MODEL}
     stage = stage_entry("caption", VERSION, params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])

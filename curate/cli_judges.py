@@ -191,7 +191,7 @@ def identify(
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
 ) -> None:
-    """Identify what is wrong with the GTs: noise, blur, jpeg, haze, low_light, low_resolution. Offline.
+    """Identify what is wrong with the GTs: noise, blur, jpeg, haze, low_light, low_resolution, rain. Offline.
 
     Writes P(type | GT) as degradation.<type>; drops nothing. DA-CLIP writes daclip.<type>, and daclip.clean once that
     has been fitted on GTs that are known to be clean.

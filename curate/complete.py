@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import engine, scorers
-from curate.identify import COLUMNS, add_probabilities
+from curate.identify import COLUMNS, add_probabilities, makers, outdated, recorded
 from curate.score import Scores, execution_for, measure, request_for
 from manifests import metrics
 from manifests.table import Manifest
@@ -34,11 +34,7 @@ class Completed:
     def params(self) -> dict[str, Any]:
         """What the lineage keeps of what was measured."""
         found = dict(self.scores.params) if self.scores else {"metrics": {}}
-        if self.identifies:
-            from curate import identifier
-
-            found["model"] = identifier.fingerprint()
-        return found
+        return found | (recorded(self.source) if self.identifies else {})
 
     def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The parts of the manifest, completed. columns: of these only, where nothing had to be measured."""
@@ -48,9 +44,11 @@ class Completed:
             for part in self.source.parts(wanted):
                 yield _with_nulls(part, missing or (self.scores.request.columns if self.scores else ()))
             return
+        kept = not outdated(self.source)
         for part in self.source.parts():
             joined = self.scores.join(part)
-            yield add_probabilities(joined, engine.chosen(joined, self.all_rows)) if self.identifies else joined
+            use = engine.chosen(joined, self.all_rows)
+            yield add_probabilities(joined, use, keep=kept) if self.identifies else joined
 
 
 def complete(
@@ -68,13 +66,15 @@ def complete(
 ) -> Completed:
     """Measure those of `columns` that can be measured, for the rows that lack them; each distinct GT once.
 
-    Measured are `iqa.<metric>` of the metrics that are known, and `degradation.<type>`, from the built-in signals.
+    Measured are `iqa.<metric>` of the metrics that are known, and `degradation.<type>`, from the built-in signals; what
+    another version of the signals or another fit of the identifier made is measured anew.
     Other columns are left as they are. Only kept rows are measured (all with `all_rows`); a row without a GT has
     nothing to measure. Finished units are kept in `output`/.work until the caller removes them.
     """
     names = [name for name in map(metric_of, columns) if name]
     wanted = [name for name in columns if name in COLUMNS]
-    identifies = bool(wanted) and _lack(source, wanted, all_rows)
+    old = bool(wanted and makers(source)) and outdated(source)
+    identifies = old or (bool(wanted) and _lack(source, wanted, all_rows))
     request = request_for([*names, *(["signals"] if identifies else [])], weights, device, workers)
     if not request.names:
         return Completed(source, None, False, all_rows)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curate import budget, consensus, engine, scorers
 from curate.complete import Completed, complete, measurable
-from curate.identify import TYPES
+from curate.identifier import TYPES
 from curate.policy import Policy, Ranking, Worst, decide
 from manifests import files, schema
 from manifests.errors import UserError
@@ -116,7 +116,7 @@ def _by_file(source: Manifest, policy: str, output: str, how: Measuring) -> Mani
     rules = judge.policy
     decided = (_with_decisions(part, judge.decide(part)) for part in completed.parts())
     budget_ = rules.budget and {"pairs": rules.budget.pairs, "by": rules.budget.by, "sign": rules.budget.sign}
-    measured = completed.params if completed.scores and completed.scores.measured else {}
+    measured = completed.params if completed.scores and (completed.scores.measured or completed.identifies) else {}
     params = measured | {"policy": {name: str(clause) for name, clause in rules.clauses.items()}, "budget": budget_}
     return _written(source, decided, params, output, how)
 

@@ -1,52 +1,40 @@
-"""P(degradation | GT) from the built-in signals: a logistic model per type, fitted by benchmarks/fit_identifier.py."""
+"""P(degradation | GT) from the built-in signals: boosted trees per type, fitted by benchmarks/fit_identifier.py."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from manifests.files import digest
 
-TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution")
-LOGARITHMIC = (
-    "noise_sigma",
-    "noise_coarse",
-    "colorfulness",
-    "blockiness",
-    "exposure",
-    "highlight",
-    "haze",
-    "contrast",
-    "black_level",
-)
+TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution", "rain")
+Tree = Any  # a leaf's number, or [place of the signal, threshold, tree for values up to it, tree for larger ones]
 
 
 def identify(signals: Mapping[str, float]) -> dict[str, float]:
-    """P(type | GT) in [0, 1] for the six types, from all signals of one GT; 0.5 is the calibrated threshold."""
+    """P(type | GT) in [0, 1] for every type, from all signals of one GT; 0.5 is the calibrated threshold."""
     model = _model()
-    x = features(signals, model["signals"])
-    scaled = [(v - m) / s for v, m, s in zip(x, model["mean"], model["scale"], strict=True)]
-    scaled = [max(-4.0, min(4.0, v)) for v in scaled]
-    terms = scaled + [a * b for i, a in enumerate(scaled) for b in scaled[i:]]
+    x = [signals[name] for name in model["signals"]]
     out = {}
     for name in TYPES:
-        one = model["types"][name]
-        z = one["intercept"] + math.fsum(w * t for w, t in zip(one["weights"], terms, strict=True))
+        fitted = model["types"][name]
+        z = math.fsum((fitted["start"], *(_leaf(tree, x) for tree in fitted["trees"])))
         out[name] = 1 / (1 + math.exp(-max(-60.0, min(60.0, z))))
     return out
 
 
-def features(signals: Mapping[str, float], names: list[str]) -> list[float]:
-    """The signals in the order of `names`, those with a long tail as logarithms."""
-    return [math.log(max(signals[n], 0.0) + 0.02) if n in LOGARITHMIC else signals[n] for n in names]
+def _leaf(tree: Tree, x: Sequence[float]) -> float:
+    while isinstance(tree, list):
+        tree = tree[2] if x[tree[0]] <= tree[1] else tree[3]
+    return float(tree)
 
 
 def fingerprint() -> str:
-    """16 hex digits that name the fitted coefficients."""
+    """16 hex digits that name the fitted trees."""
     return digest(_model())[:16]
 
 

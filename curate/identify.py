@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
-from curate import budget, daclip, devices, engine, pictures, scorers
+from curate import budget, daclip, devices, engine, identifier, pictures, scorers
 from curate.score import execution_for, load_pixels, measure, request_for
 from manifests import checkpoints, schema
 from manifests.ahead import ahead
@@ -15,8 +16,7 @@ from manifests.errors import UserError
 from manifests.table import Manifest, read, refuse_existing, stage_entry, write
 
 VERSION = 1
-TYPES = ("noise", "blur", "jpeg", "haze", "low_light", "low_resolution")
-COLUMNS = [f"degradation.{name}" for name in TYPES]
+COLUMNS = [f"degradation.{name}" for name in identifier.TYPES]
 MODELS = ("signals", "daclip")
 
 
@@ -38,11 +38,9 @@ def identify(
     been fitted (`fit_clean`), `daclip.clean`. weights: a file, a folder or a hub id of DA-CLIP (the authors' own by
     default). device: of daclip.
 
-    Signals that are missing are measured first, from one decode. Types: noise, blur, jpeg, haze, low_light,
-    low_resolution. Nothing is dropped: `curate filter --max degradation.noise=0.5` decides.
+    Signals that are missing, or that an earlier version measured, are measured first, from one decode. Types:
+    `identifier.TYPES`. Nothing is dropped: `curate filter --max degradation.noise=0.5` decides.
     """
-    from curate import identifier
-
     if model not in MODELS:
         raise UserError(f"unknown model {model!r}; there are {', '.join(MODELS)}", exit_code=2)
     if model == "signals" and weights is not None:
@@ -57,8 +55,9 @@ def identify(
     tables: Iterator[pa.Table] = map(scores.join, source.parts())
     params = scores.params
     if model == "signals":
-        tables = (add_probabilities(part, engine.chosen(part, all_rows)) for part in tables)
-        params |= {"model": identifier.fingerprint()}
+        replaced, kept = recorded(source), not outdated(source)
+        tables = (add_probabilities(part, engine.chosen(part, all_rows), keep=kept) for part in tables)
+        params |= replaced
     tables = budget.within(tables, source, "identify", max_errors)
     stage = stage_entry("identify", VERSION, params, [source])
     done = write(output, tables, roots=source.roots, stages=[*source.stages, stage], expected_rows=source.rows["rows"])
@@ -93,10 +92,35 @@ def _request(weights: str | None, device: str, workers: int) -> scorers.Request:
     return scorers.Request((scorers.DACLIP,), {scorers.DACLIP: path}, device, threads)
 
 
-def add_probabilities(table: pa.Table, use: list[bool]) -> pa.Table:
+def makers(source: Manifest) -> set[str]:
+    """Fingerprints of the fits that made `degradation.<type>`, by the lineage; "unknown" for those of old versions."""
+    found: set[str] = set()
+    for stage in source.stages:
+        params = stage["params"]
+        if params.get("identified_anew"):
+            found.clear()
+        if params.get("identifier"):
+            found.add(params["identifier"])
+        elif params.get("identify") is True or (stage["stage"] == "identify" and "model" in params):
+            found.add("unknown")  # of a version that did not write it down
+    return found
+
+
+def outdated(source: Manifest) -> bool:
+    """Whether `degradation.<type>` columns are there that are not all of this fit of the identifier."""
+    return any(name in source.column_names for name in COLUMNS) and makers(source) != {identifier.fingerprint()}
+
+
+def recorded(source: Manifest) -> dict[str, Any]:
+    """What the lineage keeps of an identification: which fit, and whether it replaced all that was there."""
+    return {"identifier": identifier.fingerprint()} | ({"identified_anew": True} if outdated(source) else {})
+
+
+def add_probabilities(table: pa.Table, use: list[bool], *, keep: bool = True) -> pa.Table:
     """The table with `degradation.<type>` set on the rows of `use` from their `iqa.<signal>` columns.
 
-    A row that lacks a signal keeps the values that it has.
+    keep: other rows, and those that lack a signal, keep the values that they have; otherwise these become null, since
+    another fit made them.
     """
     signals = list(scorers.signal_metrics())
     scores = [table.column(f"iqa.{name}").to_pylist() for name in signals]
@@ -105,7 +129,8 @@ def add_probabilities(table: pa.Table, use: list[bool]) -> pa.Table:
         for ok, row in zip(use, zip(*scores, strict=True), strict=True)
     ]
     for column in COLUMNS:
-        old = table.column(column).to_pylist() if column in table.column_names else [None] * table.num_rows
+        there = keep and column in table.column_names
+        old = table.column(column).to_pylist() if there else [None] * table.num_rows
         fresh = (one.get(column) for one in found)
         new = [value if one is None else one for one, value in zip(fresh, old, strict=True)]
         table = schema.set_column(table, column, new, pa.float64())
@@ -114,11 +139,9 @@ def add_probabilities(table: pa.Table, use: list[bool]) -> pa.Table:
 
 def probabilities(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     """`degradation.<type>` of one GT from its `iqa.<signal>` scores; None where a signal is missing."""
-    from curate import identifier
-
     signals = {name: scores.get(f"iqa.{name}") for name in scorers.signal_metrics()}
     given = {name: value for name, value in signals.items() if value is not None}
     if len(given) < len(signals):
         return dict.fromkeys(COLUMNS)
     found = identifier.identify(given)
-    return {f"degradation.{name}": found[name] for name in TYPES}
+    return {f"degradation.{name}": found[name] for name in identifier.TYPES}

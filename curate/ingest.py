@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import engine, identify, join, layouts, pair_checks, pair_list, scales, scorers
+from curate import engine, identifier, identify, join, layouts, pair_checks, pair_list, scales, scorers
 from curate import pairs as pair_stage
 from curate import reuse as reuse_
 from curate.groups import NONE, assign_groups, join_groups, template
@@ -110,6 +110,7 @@ def ingest(
     params |= {"pairs": files.digest([asdict(source) for source in sources])} if pairs else {}
     params |= {"pair_checks": pair_stage.fingerprint()} if check_pairs else {}
     params |= {"joined": scores.params} if scores else {}
+    params |= {"identifier": identifier.fingerprint()} if identify else {}
     work, units = engine.work_folder(output), list(_units(sources))
     tables = engine.run_units(
         work,

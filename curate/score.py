@@ -169,12 +169,17 @@ def measure(
 
 
 def _of_other_weights(source: Manifest, request: scorers.Request) -> list[str]:
-    """Metrics whose values other weights made than those given: they are measured anew, so that one model made all."""
-    before = {name: some for name, some in reuse_.makers(source).items() if name in request.weights}
+    """Metrics whose values other weights, or another version of the signals, made: measured anew, one maker for all."""
+    signals = scorers.signal_metrics()
+    ours = {name for name in request.names if name in request.weights or name in signals}
+    before = {name: some for name, some in reuse_.makers(source).items() if name in ours}
     made = replace(request, names=tuple(before)).fingerprints()
     found = [name for name, some in before.items() if {one.removesuffix(scorers.BF16) for one in some} != {made[name]}]
     for name in found:
-        print(f"{name}: its scores are of other weights; all are measured anew", file=sys.stderr)
+        if name not in signals:
+            print(f"{name}: its scores are of other weights; all are measured anew", file=sys.stderr)
+    if any(name in signals for name in found):
+        print("the signals were measured by another version; they are measured anew", file=sys.stderr)
     return found
 
 

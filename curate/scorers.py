@@ -12,7 +12,7 @@ from curate import daclip, devices, iqa
 from manifests import checkpoints, images, metrics
 from manifests.errors import UserError
 
-SIGNALS_VERSION = 3
+SIGNALS_VERSION = 4
 BF16 = ":bf16"  # ends the fingerprint of what was measured so
 DACLIP = "daclip"  # among a request's names: the classifier, whose weights are a file
 PREFIXES = ("iqa.", "degradation.", "daclip.", "judge.", "user.", "pair.")  # of columns that rules can name

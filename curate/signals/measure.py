@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from curate.signals.color import color_noise, colorfulness, veil
+from curate.signals.streaks import streaks
 from manifests import images
 
 Gray = npt.NDArray[np.uint8]
@@ -28,6 +30,10 @@ PER_CHANNEL = 1 / (0.668 * 0.86)  # luma averages channel noise (.299 .587 .114)
 IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # cancels planes; 6 times the noise's scale
 NEAR = np.array([[1, -2, 1]], np.float32)
 FAR = np.array([[1, 0, -2, 0, 1]], np.float32)
+PEAK = 0.995  # quantile of the blocks: a subject that fills little of the picture may be all that is sharp
+COLORS = 512  # pixels a side of the window that color noise is measured in
+LINES = 192  # pixels a side of the tiles that are looked at for streaks
+FEWEST = 16  # blocks of a range of levels that noise is read in
 THIRD = np.array([[-1, 3, -3, 1]], np.float32)
 
 
@@ -42,13 +48,26 @@ def measure(pixels: npt.NDArray[Any], luma: Gray | None = None) -> dict[str, flo
     gray, small = _centre(luma, WINDOW), _thumbnail(rgb)
     (level, response, near, far), columns = scan(gray, (IMMERKAER, NEAR, FAR))
     (level_down, near_down, far_down), rows = scan(gray, (NEAR, FAR), turned=True)
-    (level_half, response_half), _ = scan(_half(_centre(gray, WINDOW // 2)), (IMMERKAER,))
-    across, down = sharpness(near, far, level), sharpness(near_down, far_down, level_down)
+    half = _half(_centre(gray, WINDOW // 2))
+    (level_half, response_half, near_half, far_half), _ = scan(half, (IMMERKAER, NEAR, FAR))
+    (level_quarter, response_quarter), _ = scan(_half(_half(gray)), (IMMERKAER,))
+    colors = _half(_centre(rgb, COLORS))
+    (across, peak), (down, peak_down) = sharpness(near, far, level), sharpness(near_down, far_down, level_down)
     resolution, high = spectrum(_most_detailed(gray, near))
+    skewness, direction = streaks([_centre(gray, LINES), _centre(half, LINES)])
     values = {
         "noise_sigma": noise(response, level),
         "noise_coarse": noise(response_half, level_half),
+        "noise_quarter": noise(response_quarter, level_quarter),
+        "noise_dark": noise(response, level, 20, 90),
+        "noise_bright": noise(response, level, 110, 235),
+        "noise_grain": grain(response, near, far),
+        "noise_spread": spread(response, level),
+        "noise_color": color_noise(colors),
+        "noise_color_coarse": color_noise(_half(colors)),
         "sharpness": min(across, down),
+        "sharpness_peak": min(peak, peak_down),
+        "sharpness_half": sharpness(near_half, far_half, level_half)[0],
         "directional_blur": abs(across - down),
         "effective_resolution": resolution,
         "high_frequency": high,
@@ -56,7 +75,9 @@ def measure(pixels: npt.NDArray[Any], luma: Gray | None = None) -> dict[str, flo
         "blockiness": (blockiness(gray) + blockiness(gray, turned=True)) / 2,
         **exposure(_thumbnail(luma)),
         "colorfulness": colorfulness(small),
-        "haze": haze(small),
+        **veil(small),
+        "streaks": skewness,
+        "streak_direction": direction,
     }
     return {name: float(value) for name, value in values.items()}
 
@@ -91,30 +112,60 @@ def scan(gray: Gray, kernels: Sequence[Map], turned: bool = False) -> tuple[npt.
     return means, np.asarray(profile / count, np.float32)
 
 
-def noise(response: npt.NDArray[Any], level: npt.NDArray[Any]) -> float:
+def noise(response: npt.NDArray[Any], level: npt.NDArray[Any], low: float = 20, high: float = 235) -> float:
     """Standard deviation of noise of a colour channel, in 8-bit levels: Immerkaer (CVIU 1996) on the flattest blocks.
 
-    Blocks at the ends of the scale are left out, since clipping hides noise there.
+    Only blocks of a level between `low` and `high` count, where there are enough. Those at the ends of the scale are
+    left out, since clipping hides noise there.
     """
-    usable = response[(level > 20) & (level < 235)]
-    usable = usable if usable.size >= 4 else response.ravel()
+    usable = _usable(response, level, low, high)
     count = max(1, usable.size // 10)
     flattest = np.partition(usable, count - 1)[:count]
     return float(PER_CHANNEL * np.sqrt(np.pi / 2) * np.median(flattest) / 6)
 
 
-def sharpness(near: npt.NDArray[Any], far: npt.NDArray[Any], level: npt.NDArray[Any]) -> float:
-    """Sharpness along one direction, in [0, 1], from second differences over 1 and over 2 pixels.
+def _usable(response: npt.NDArray[Any], level: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
+    for lowest, highest in ((low, high), (20, 235)):
+        usable = response[(level > lowest) & (level < highest)]
+        if usable.size >= FEWEST:
+            return usable
+    return usable if usable.size >= 4 else response.ravel()
+
+
+def spread(response: npt.NDArray[Any], level: npt.NDArray[Any]) -> float:
+    """log10 of the fine structure of the median block over that of the flattest tenth: near 0 where all is noise."""
+    usable = _usable(response, level, 20, 235)
+    places = [usable.size // 20, usable.size // 2]
+    flattest, median = np.partition(usable, places)[places]
+    return float(np.clip(np.log10((median + 0.5) / (flattest + 0.5)), 0, 3))
+
+
+def grain(response: npt.NDArray[Any], near: npt.NDArray[Any], far: npt.NDArray[Any]) -> float:
+    """Second differences over 1 pixel over those over 2 pixels, in the flattest tenth of the blocks, in [0, 2].
+
+    About 1 for noise that is independent from pixel to pixel, less where demosaicing or denoising made it coarse, and
+    where there is none.
+    """
+    count = max(1, response.size // 10)
+    flattest = response <= np.partition(response.ravel(), count - 1)[count - 1]
+    return float(np.clip((near[flattest].sum() + 1e-3) / (far[flattest].sum() + 1e-2), 0, 2))
+
+
+def sharpness(near: npt.NDArray[Any], far: npt.NDArray[Any], level: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Sharpness along one direction, (2,), in [0, 1], from second differences over 1 and over 2 pixels.
 
     A blur makes curvature grow with the square of the distance over which it is taken; at an ideal edge it does not
     grow at all. Their ratio tells the two apart without knowing the contrast. It is read in the sharpest twentieth of
-    the blocks that have structure.
+    the blocks that have structure, and at the quantile PEAK of them.
     """
-    floor = 4.0 + 2.0 * float(np.quantile(far, 0.05))
+    count = far.size // 20
+    floor = 4.0 + 2.0 * float(np.partition(far.ravel(), count)[count])
     structured = (far > floor) & (level < 250)
-    if structured.sum() < 3:
+    if np.count_nonzero(structured) < 3:
         structured = far >= np.sort(far.ravel())[-3:][0]
-    return float(np.clip(np.quantile(near[structured] / np.maximum(far[structured], 1e-3), 0.95), 0, 1))
+    ratios = np.sort(near[structured] / np.maximum(far[structured], 1e-3))
+    at = np.array([0.95, PEAK]) * (ratios.size - 1)
+    return np.clip(np.interp(at, np.arange(ratios.size), ratios), 0, 1)
 
 
 def spectrum(gray: Gray) -> tuple[float, float]:
@@ -201,21 +252,6 @@ def exposure(luma: Gray) -> dict[str, float]:
     }
 
 
-def colorfulness(rgb: npt.NDArray[np.uint8]) -> float:
-    """Hasler and Suesstrunk, "Measuring colourfulness in natural images", SPIE 2003 (metric M3)."""
-    red, green, blue = (rgb[..., i].astype(np.float32) for i in range(3))
-    first, second = red - green, 0.5 * (red + green) - blue
-    spread = np.hypot(first.std(), second.std())
-    return float(spread + 0.3 * np.hypot(first.mean(), second.mean()))
-
-
-def haze(rgb: npt.NDArray[np.uint8]) -> float:
-    """Mean dark channel (He et al., CVPR 2009), full scale 1: near 0 for haze-free photographs without much sky."""
-    red, green, blue = cv2.split(rgb)
-    dark = cv2.erode(cv2.min(cv2.min(red, green), blue), np.ones((9, 9), np.uint8))
-    return float(dark.mean()) / 255
-
-
 def _most_detailed(gray: Gray, curvature: npt.NDArray[Any]) -> Gray:
     """The square tile with the largest curvature, on a coarse grid: a blurred background says nothing of a subject."""
     side = min(TILE, *gray.shape)
@@ -241,7 +277,7 @@ def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[::step, ::step])
 
 
-def _half(gray: Gray) -> Gray:
-    height, width = (max(1, n // 2) for n in gray.shape)
-    cut = gray[: 2 * height, : 2 * width]
+def _half(pixels: Gray) -> Gray:
+    height, width = (max(1, n // 2) for n in pixels.shape[:2])
+    cut = pixels[: 2 * height, : 2 * width]
     return np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tarfile
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,9 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import display
+from curate import display, identifier, scorers
 from curate.caption import caption
+from curate.captioners import signals
 from curate.degrade import degrade
 from curate.filter import filter as filter_
 from curate.filter import preview
@@ -144,11 +146,11 @@ def test_identify_flags_what_was_done_to_a_photograph(photographs, save, tmp_pat
         assert flagged == ({kind} - {"clean"}), row["gt_path"]
 
 
-def test_captions_say_what_was_measured_and_who_says_it(clean, tmp_path):
+def test_captions_say_what_was_measured_and_which_captioner_wrote_it(clean, tmp_path):
     done = caption(clean, str(tmp_path / "c"))
     texts = column(done.path, "caption")
-    assert all(re.match(r"A landscape-format colour photograph of 384x288 pixels, ", text) for text in texts)
-    assert set(column(done.path, "caption_model")) == {"signals-1"}
+    assert all(re.match(r"A landscape-format color photograph of 384x288 pixels, ", text) for text in texts)
+    assert set(column(done.path, "caption_model")) == {"signals-2"}
     with pytest.raises(UserError, match="unknown captioner 'blip'"):
         caption(clean, str(tmp_path / "d"), captioner="blip")
 
@@ -157,6 +159,44 @@ def test_caption_measures_the_signals_that_rows_lack(hazy, clean, tmp_path):
     made = ingest(str(hazy), str(tmp_path / "m"), gt="clear/{id}.png", task="clean", dataset="p")
     captions = [column(caption(m, str(tmp_path / f"c{i}")).path, "caption") for i, m in enumerate((made.path, clean))]
     assert captions[0] == captions[1] and None not in captions[0]
+
+
+def test_captions_name_a_degradation_if_and_only_if_the_identifier_finds_it(photographs, save, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, pixels in photographs.items():
+        save(f"d/{name}.png", pixels)
+        save(f"d/{name}_noisy.png", np.clip(pixels + rng.normal(0, 25, pixels.shape), 0, 255).astype(np.uint8))
+        save(f"d/{name}_coarse.jpg", pixels, quality=10)
+    made = ingest(str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.*", task="clean")  # nothing is measured yet
+    rows = caption(made.path, str(tmp_path / "c")).table().to_pylist()
+    words = {name: signals.NAMES.get(name, name) for name in identifier.TYPES}
+    for row in rows:
+        shown = row["caption"].partition(" It shows ")[2]
+        likely = [word for name, word in words.items() if row[f"degradation.{name}"] > 0.5]
+        assert shown == (signals.listed(likely) + "." if likely else "")
+        assert not re.search(r"\bno\b|noise|blur|sharp|haze|rain|artifact", row["caption"].partition(" It shows ")[0])
+    assert sum("It shows noise" in row["caption"] for row in rows if "noisy" in row["gt_path"]) >= 5
+
+
+def test_signals_of_another_version_are_measured_anew_and_never_mixed(photographs, save, tmp_path, monkeypatch):
+    for name, pixels in photographs.items():
+        save(f"d/{name}.png", pixels)
+    monkeypatch.setattr(scorers, "SIGNALS_VERSION", scorers.SIGNALS_VERSION - 1)
+    made = ingest(
+        str(tmp_path / "d"), str(tmp_path / "m"), gt="{id}.png", task="clean", score=["signals"], identify=True
+    )
+    monkeypatch.undo()
+    old = made.table().drop_columns(["iqa.streaks", "degradation.rain"])  # as a version wrote it that had no rain
+    old = old.set_column(old.column_names.index("iqa.noise_sigma"), "iqa.noise_sigma", pa.array([-1.0] * len(old)))
+    old = old.set_column(old.column_names.index("degradation.noise"), "degradation.noise", pa.array([-1.0] * len(old)))
+    stages = [{**one, "params": {k: v for k, v in one["params"].items() if k != "identifier"}} for one in made.stages]
+    table.write(str(tmp_path / "old"), old, roots=made.roots, stages=stages)
+    for number, stage in enumerate((identify, caption, partial(filter_, max_degradation=0.999))):
+        done = stage(str(tmp_path / "old"), str(tmp_path / f"new{number}"))
+        for name in ("iqa.noise_sigma", "iqa.streaks", "degradation.noise", "degradation.rain"):
+            assert all(value is not None and value != -1 for value in column(done.path, name)), name
+        again = stage(done.path, str(tmp_path / f"again{number}"))
+        assert not again.stages[-1]["params"].get("metrics")  # nothing was left to measure
 
 
 def test_degrade_makes_pairs_that_are_what_their_rows_say(pairs):
