@@ -35,11 +35,13 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", help="folders of clean photographs")
     parser.add_argument("--real", help="folder with pairs *_real.* and *_mean.*")
     parser.add_argument("--quick", action="store_true", help="four photographs and pairs, two versions of each")
+    parser.add_argument("--versions", type=int, default=VERSIONS, help="of every photograph and type")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()
-    rows = measured(options.folders, options.real, options.quick, options.workers)
+    versions = 2 if options.quick else options.versions
+    rows = measured(options.folders, options.real, versions, options.quick, options.workers)
     figures = table(rows, 50 if options.quick else options.resamples)
     show(figures)
     if options.json:
@@ -47,7 +49,7 @@ def main() -> None:
             json.dump(figures, file, indent=2)
 
 
-def measured(folders: list[str], real: str | None, quick: bool, workers: int) -> Rows:
+def measured(folders: list[str], real: str | None, versions: int, quick: bool, workers: int) -> Rows:
     """All judges' values of all pictures."""
     photos = identifier_samples.photographs(folders, real)
     shots = [photo for photo in photos if photo.source.startswith("polyu")]
@@ -57,7 +59,7 @@ def measured(folders: list[str], real: str | None, quick: bool, workers: int) ->
         shots = [shot for shot in shots if shot.scene in scenes]
     rows: Rows = []
     with ProcessPoolExecutor(workers) as pool:
-        planted = pool.map(partial(_planted, versions=2 if quick else VERSIONS), range(len(clean)), clean)
+        planted = pool.map(partial(_planted, versions=versions), range(len(clean)), clean)
         for found in (*planted, *pool.map(_shot, shots)):
             rows += found
     return rows

@@ -64,11 +64,11 @@ def caption(
     """Set `caption` and `caption_model` of the kept rows.
 
     `signals` writes what the built-in signals and the identifier measured; GTs that lack them are measured first, rows
-    without a GT keep a null caption. `llava` asks the vision-language model of `task`, once for each distinct image, and
-    adds `caption_prompt` and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is empty, not
-    English or repeats itself is asked for once more with another seed, and is then an error. Captions that the same
-    model made of the same task stay as they are. Raises UserError for a captioner or model that is not there and for
-    columns that are missing.
+    without a GT keep a null caption. `llava` asks the vision-language model of `task`, once for each distinct image,
+    and adds `caption_prompt` and `caption_seed`; on: "gt", "lq" (`lq.caption` and so on) or "both". A caption that is
+    empty, not English or repeats itself is asked for once more with another seed, and is then an error. Captions that
+    the same model made of the same task stay as they are. Raises UserError for a captioner or model that is not there
+    and for columns that are missing.
     """
     output = output or engine.default_output(manifest, "caption")
     refuse_existing(output)

@@ -134,9 +134,9 @@ def filter(
 
     \b
     Example: curate filter --iqa musiq
-    Example: curate filter manifest --iqa piqe --max piqe=60 --max-degradation 0.5
+    Example: curate filter manifest --max-degradation 0.5
     Example: curate filter manifest --iqa musiq --min musiq=40 --drop-worst musiq=5%
-    Example: curate filter manifest --max piqe=60 --dry-run
+    Example: curate filter manifest --max-degradation 0.5 --dry-run
     Example: curate filter manifest --policy consensus.yaml --dry-run
     """
     from curate import filter as stage

@@ -36,10 +36,10 @@ def veil(rgb: Pixels) -> dict[str, float]:
     mean = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
     square = cv2.resize(gray * gray, (width, height), interpolation=cv2.INTER_AREA)
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
-    index = max(0, int(0.05 * dark.size) - 1)
+    below = np.cumsum(np.bincount(dark.ravel(), minlength=256))
     return {
         "haze": float(dark.mean()) / 255,
-        "haze_floor": float(np.partition(dark.ravel(), index)[index]) / 255,
+        "haze_floor": float(np.searchsorted(below, max(1, int(0.05 * dark.size)))) / 255,
         "saturation": 1 - float((least / np.maximum(gray, 1)).mean()),
         "local_contrast": float(np.median(spread)) / 255,
     }

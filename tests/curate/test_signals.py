@@ -99,9 +99,26 @@ def _shares(photographs, change, kind):
         ("haze", lambda p: (p * 0.35 + 0.65 * 225).astype(np.uint8)),
         ("low_light", lambda p: (255 * (p / 255 * 0.12) ** 1.1).astype(np.uint8)),
         ("low_resolution", lambda p: cv2.resize(p[::3, ::3], p.shape[1::-1], interpolation=cv2.INTER_CUBIC)),
+        ("rain", lambda p: degradations.degrade(p, "derain", "streaks", 3, 0.7)),
     ],
 )
 def test_the_identifier_finds_what_was_done_and_leaves_clean_photographs_alone(photographs, kind, change):
     found, false = _shares(photographs, change, kind)
     assert found >= 0.75
     assert false == 0
+
+
+def test_color_noise_grain_and_streaks_move_their_signals(photographs):
+    rng = np.random.default_rng(0)
+    for pixels in photographs.values():
+        plain = measure(pixels)
+        red = cv2.GaussianBlur(rng.standard_normal(pixels.shape[:2]).astype(np.float32), (0, 0), 2)
+        blotched = pixels.astype(np.float32)
+        blotched[..., 0] += 10 * red / red.std()
+        blotched = np.clip(blotched, 0, 255).astype(np.uint8)
+        assert measure(blotched)["noise_color_coarse"] > plain["noise_color_coarse"] + 0.4
+        white = np.clip(pixels * 0.6 + 50 + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
+        soft = np.clip(cv2.GaussianBlur(white, (0, 0), 0.8), 0, 255)
+        assert measure(soft)["noise_grain"] < measure(white)["noise_grain"] - 0.2
+        rainy = degradations.degrade(pixels, "derain", "streaks", 3, 0.8)
+        assert measure(rainy)["streaks"] > plain["streaks"] + 0.1
