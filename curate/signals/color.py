@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +61,7 @@ def color_noise(half: Pixels) -> float:
     return float(max(sigmas))
 
 
-def _flattest(plane: Pixels, level: npt.NDArray[np.float32]) -> float:
+def _flattest(plane: npt.NDArray[Any], level: npt.NDArray[np.float32]) -> float:
     answer = cv2.filter2D(plane, cv2.CV_16S, LAPLACIAN)
     cells = _cells(np.abs(answer, out=answer))
     usable = cells[(level > 20) & (level < 235)]
@@ -68,7 +70,7 @@ def _flattest(plane: Pixels, level: npt.NDArray[np.float32]) -> float:
     return float(np.sqrt(np.pi / 2) * np.median(np.partition(usable, count - 1)[:count]) / 6)
 
 
-def _cells(plane: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+def _cells(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """(H // CELL, W // CELL) means."""
     height, width = (max(1, n // CELL) for n in plane.shape)
     rows, columns = (min(CELL, n) for n in plane.shape)

@@ -165,7 +165,7 @@ def sharpness(near: npt.NDArray[Any], far: npt.NDArray[Any], level: npt.NDArray[
         structured = far >= np.sort(far.ravel())[-3:][0]
     ratios = np.sort(near[structured] / np.maximum(far[structured], 1e-3))
     at = np.array([0.95, PEAK]) * (ratios.size - 1)
-    return np.clip(np.interp(at, np.arange(ratios.size), ratios), 0, 1)
+    return np.asarray(np.clip(np.interp(at, np.arange(ratios.size), ratios), 0, 1), np.float64)
 
 
 def spectrum(gray: Gray) -> tuple[float, float]:

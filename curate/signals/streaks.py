@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.int16]
+Plane = npt.NDArray[Any]  # int16
 ACROSS = np.array([[-1, 2, -1]], np.float32)  # positive on a bright line that runs down
 FALLING = (-0.5, -0.25, 0.0, 0.25, 0.5)  # pixels to the side per pixel down
 LYING = (0.0, 0.5)  # the same of the transposed image: what the falling directions are compared with
@@ -53,4 +55,4 @@ def _along(answer: Plane, slope: float) -> Plane:
 
 
 def _size(sums: Plane) -> float:
-    return cv2.norm(sums, cv2.NORM_L1) / sums.size + 1.0
+    return float(cv2.norm(sums, cv2.NORM_L1)) / sums.size + 1.0

@@ -99,7 +99,6 @@ def _shares(photographs, change, kind):
         ("haze", lambda p: (p * 0.35 + 0.65 * 225).astype(np.uint8)),
         ("low_light", lambda p: (255 * (p / 255 * 0.12) ** 1.1).astype(np.uint8)),
         ("low_resolution", lambda p: cv2.resize(p[::3, ::3], p.shape[1::-1], interpolation=cv2.INTER_CUBIC)),
-        ("rain", lambda p: degradations.degrade(p, "derain", "streaks", 3, 0.7)),
     ],
 )
 def test_the_identifier_finds_what_was_done_and_leaves_clean_photographs_alone(photographs, kind, change):
