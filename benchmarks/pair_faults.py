@@ -115,6 +115,40 @@ def synthetic(photographs: dict[str, Pixels], crops: int, seed: int = 1) -> Iter
                 subtask = choices[number % len(choices)]
                 lq = degradations.degrade(gt, task, subtask, int(rng.integers(1 << 30)))
                 yield Pair(name, task, subtask, False, gt, lq)
+            yield Pair(name, "denoise", "camera", False, gt, camera_noise(gt, rng))
+            yield Pair(name, "derain", "thin", False, gt, thin_rain(gt, rng))
+
+
+def camera_noise(gt: Pixels, rng: np.random.Generator) -> Pixels:
+    """Noise as a camera's JPEG has it: of photons and reading, in linear light, then smoothed and compressed.
+
+    The smoothing is of the noise alone, or of the image too, as by a camera that removes noise.
+    """
+    light = (gt / 255.0) ** 2.2
+    electrons = float(np.exp(rng.uniform(np.log(100), np.log(3000))))
+    noisy = rng.poisson(light * electrons) / electrons + rng.normal(0, rng.uniform(0.001, 0.006), gt.shape)
+    codes = (255 * np.clip(noisy, 0, 1) ** (1 / 2.2)).astype(np.float32)
+    sigma = float(rng.uniform(0.3, 1.2))
+    if rng.random() < 0.5:
+        smooth = cv2.GaussianBlur(codes, (0, 0), sigma)
+    else:
+        smooth = gt + cv2.GaussianBlur(codes - gt, (0, 0), sigma)
+    return images.decode(images.encode_jpeg(_codes(smooth), int(rng.integers(85, 98)))).pixels
+
+
+def thin_rain(gt: Pixels, rng: np.random.Generator) -> Pixels:
+    """Rain as the public sets add it: gray levels of blurred streaks on top, over an image that may be darkened."""
+    length, angle = int(rng.integers(11, 61)), float(rng.uniform(-40, 40))
+    drops = (rng.random(gt.shape[:2]) < np.exp(rng.uniform(np.log(0.003), np.log(0.03)))).astype(np.float32)
+    kernel = np.zeros((length, length), np.float32)
+    kernel[:, length // 2] = 1
+    turned = cv2.warpAffine(kernel, cv2.getRotationMatrix2D((length // 2, length // 2), angle, 1), (length, length))
+    streaks = np.clip(cv2.filter2D(drops, -1, turned / turned.sum() * rng.uniform(2, 4)), 0, 1)
+    return _codes(gt * rng.uniform(0.75, 1) + streaks[..., None] * rng.uniform(60, 220))
+
+
+def _codes(values: npt.NDArray[np.floating]) -> Pixels:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def shifted(pair: Pair, y: int, x: int) -> tuple[Pixels, Pixels]:
