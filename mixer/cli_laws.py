@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixer.cli_options import Overwrite
+
 if TYPE_CHECKING:
     from mixer.laws import Law
     from mixer.optimize import Optimum
@@ -32,6 +34,7 @@ def collect(
         str, typer.Option("-o", "--output", help="Folder for mixtures.csv and scores.csv.")
     ] = "collected",
     pick: Annotated[str, typer.Option(help="Which evaluation: last, or best of each task.")] = "last",
+    overwrite: Overwrite = False,
 ) -> None:
     """Make the two tables of 'mixer fit' from finished runs: shares of the samples drawn, and scores.
 
@@ -42,7 +45,7 @@ def collect(
     """
     from mixer.collect import collect as run
 
-    mixtures, scores = run(runs, output, pick)
+    mixtures, scores = run(runs, output, pick, overwrite=overwrite)
     typer.echo(f"{mixtures}, {scores}: {len(runs)} runs")
     typer.echo(f"mixer fit {shlex.quote(mixtures)} {shlex.quote(scores)} -o {shlex.quote(output)}/law.json")
 
@@ -57,6 +60,7 @@ def fit(
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="As of losses.")] = False,
     direction: Annotated[str | None, typer.Option(hidden=True, help="min or max, as before.")] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Law to write.")] = "law.json",
+    overwrite: Overwrite = False,
 ) -> None:
     """Fit a law to proxy runs: what scores would any mixture give? Tables are joined on their first columns.
 
@@ -70,14 +74,14 @@ def fit(
     """
     from mixer import directions, files, laws, tables
 
-    said = directions.given(higher_is_better, lower_is_better) or direction
+    wanted = directions.given(higher_is_better, lower_is_better) or direction
 
-    files.refuse_existing(output)
+    files.refuse_existing(output, overwrite=overwrite, inputs=[mixtures, scores])
     with _warnings():
         weights, values = tables.joined(tables.mixtures(mixtures), tables.read(scores), f"{mixtures}, {scores}")
-    if said is None:
-        said = directions.common(values.names, None, scores)
-    made = laws.fit(weights, values, law, said)
+    if wanted is None:
+        wanted = directions.common(values.names, None, scores)
+    made = laws.fit(weights, values, law, wanted)
     laws.save(output, made)
     _print(
         ("score", "Spearman", "MAE", "R²", ""),
@@ -107,6 +111,7 @@ def predict(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Add NAME.low and NAME.high: 90 % for a new run.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Predict the scores of mixtures; rows and columns keep their names.
 
@@ -117,7 +122,7 @@ def predict(
 
     from mixer import files, laws, tables
 
-    files.refuse_existing(output)
+    files.refuse_existing(output, overwrite=overwrite, inputs=[law, mixtures])
     made = laws.load(law)
     with _warnings():
         weights = tables.mixtures(mixtures)
@@ -170,6 +175,7 @@ def optimize(
         str | None, typer.Option("-o", "--output", help="Table of mixtures, for 'mixer predict'.")
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="Schedule of the optimum, for 'trainer run'.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """The mixtures with the best and the worst predicted scores, intervals, and what moving away from the best costs.
 
@@ -186,7 +192,7 @@ def optimize(
 
     for path in (output, schedule):
         if path is not None:
-            files.refuse_existing(path)
+            files.refuse_existing(path, overwrite=overwrite, inputs=[law])
     if schedule is not None and objective == "pareto":
         raise MixerError(
             "--schedule: a Pareto front has many mixtures; choose one with --objective weighted", exit_code=2
@@ -228,6 +234,7 @@ def design(
     max_weight: Annotated[float, typer.Option(help="Ceiling of every task.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Which of the many designs.")] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="Table of mixtures to write.")] = "mixtures.csv",
+    overwrite: Overwrite = False,
 ) -> None:
     """Propose the mixtures of proxy runs: far from each other, or (with a law) where the next runs teach most.
 
@@ -238,7 +245,7 @@ def design(
     from mixer import design as stage
     from mixer import files, laws, tables
 
-    files.refuse_existing(output)
+    files.refuse_existing(output, overwrite=overwrite, inputs=[law] if law else [])
     names = [name.strip() for name in tasks.split(",")]
     known = laws.load(law) if law else None
     made = stage.design(names, runs, min_weight=min_weight, max_weight=max_weight, law=known, seed=seed)

@@ -29,7 +29,7 @@ class _Run:
     scores: dict[str, float]
 
 
-def collect(runs: Sequence[str], output: str, pick: str = "last") -> tuple[str, str]:
+def collect(runs: Sequence[str], output: str, pick: str = "last", *, overwrite: bool = False) -> tuple[str, str]:
     """Write `output`/mixtures.csv and `output`/scores.csv for `mixer fit`; returns their paths.
 
     A run's mixture is the share of each task among all samples that it drew. Scores are those of the last evaluation,
@@ -40,7 +40,7 @@ def collect(runs: Sequence[str], output: str, pick: str = "last") -> tuple[str, 
         raise MixerError(f"--pick {pick}: last or best", exit_code=2)
     paths = os.path.join(output, "mixtures.csv"), os.path.join(output, "scores.csv")
     for path in paths:
-        files.refuse_existing(path)
+        files.refuse_existing(path, overwrite=overwrite)
     read = [_read(folder, pick) for folder in runs]
     for run in read[1:]:
         _check_alike(read[0], run)

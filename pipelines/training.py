@@ -17,7 +17,7 @@ def train(
     eta: float | None = None,
     schedule: str | None = None,
     steps: int = 10_000,
-    interval: int = 1_000,
+    interval: int = 250,
     batch: int = 16,
     crop: int = 128,
     lr: float = 1e-3,

@@ -33,7 +33,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch."
 Config = Annotated[str | None, typer.Option(help="YAML with any settings; options go over it.")]
 Rule = Annotated[str | None, typer.Option(help="Rule; 'mixer rules' lists them. [equilibrium]")]
 Steps = Annotated[int | None, typer.Option(help="Optimizer steps. [10000]")]
-Interval = Annotated[int | None, typer.Option(help="Steps between evaluations, T. [1000]")]
+Interval = Annotated[int | None, typer.Option(help="Steps between evaluations, T. [250]")]
 Batch = Annotated[int | None, typer.Option(help="Samples a step, over all processes. [16]")]
 Crop = Annotated[int | None, typer.Option(help="Side of the training crops, pixels. [128]")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
