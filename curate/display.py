@@ -106,7 +106,9 @@ def proposed(found: Proposals, output: str | None) -> None:
         shown.print(printable(f"   {one.command(found.folder, output)}"), soft_wrap=True)
     if found.rest:
         names = ", ".join(map(printable, found.rest[:NAMED])) + (", …" if len(found.rest) > NAMED else "")
-        shown.print(f"in no proposal: {len(found.rest):,} images: {names}", soft_wrap=True)
+        shown.print(
+            f"in no proposal: {len(found.rest):,} image{'' if len(found.rest) == 1 else 's'}: {names}", soft_wrap=True
+        )
 
 
 def finished(done: Manifest, sources: Sequence[Manifest] = ()) -> None:

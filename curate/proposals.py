@@ -56,7 +56,8 @@ class Proposal:
     def title(self) -> str:
         """What it finds, in a few words."""
         what = {"layout": f"layout {self.options.get('layout')}", "photographs": "photographs alone"}
-        rows = f"{self.rows:,} {'images' if self.kind == 'photographs' else 'pairs'}"
+        noun = "pair" if self.has_pairs else "image"
+        rows = f"{self.rows:,} {noun}{'' if self.rows == 1 else 's'}"
         errors = f", {self.errors:,} would be errors" if self.errors else ""
         task = f", task {self.options['task']}" if "task" in self.options and not self.lacks_task else ""
         return f"{what.get(self.kind, 'pairs by name')}: {rows}{task}{errors}"
