@@ -72,7 +72,7 @@ def ingest(
     ] = None,
     score: OldScore = None,
     identify: Annotated[bool, typer.Option("--identify", help="Identify degradations of the GT, same decode.")] = False,
-    max_pixels: Annotated[int | None, typer.Option(help="Largest image that is decoded, in pixels.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest image that is decoded, in pixels.")] = None,
     append: Annotated[str | None, typer.Option(metavar="MANIFEST", help="Its rows, and what is new.")] = None,
     reuse: Reuse = None,
     crop_to_scale: Annotated[

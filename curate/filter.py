@@ -262,7 +262,10 @@ def _policy(
         high = {f"degradation.{name}": max_degradation for name in TYPES} | high
     if not (low or high or share):
         if not names:
-            raise UserError("nothing to filter by: name a metric, for example --iqa musiq or --iqa piqe", exit_code=2)
+            raise UserError(
+                "nothing to filter by: give a threshold, for example --max-degradation 0.5, or a metric (--iqa musiq)",
+                exit_code=2,
+            )
         share = {name: DEFAULT_WORST for name in names if scorers.direction_of(name) is not None}
         if not share:
             raise UserError(f"{names[0]}: neither end is better, so give --min or --max", exit_code=2)

@@ -80,6 +80,19 @@ def refuse_existing(path: str, *, overwrite: bool = False, option: str = "-o", i
         )
 
 
+def refuse_foreign(path: str) -> None:
+    """Raises UserError when `path` is a file, or a local folder with files that no stage writes (a dataset, say)."""
+    if files.is_url(path) or not os.path.lexists(path):
+        return
+    if not os.path.isdir(path):
+        raise UserError(f"{path}: is no folder; a manifest is one: name another with -o")
+    if os.path.isdir(os.path.join(path, ".work")):
+        return  # an interrupted stage, which goes on there
+    ours = re.compile("|".join([MANIFEST.names, *MORE.values(), r"\..*", r".*\.tmp"]))
+    if other := next(_foreign(os.path.realpath(path), ours), None):
+        raise UserError(f"{path}: holds {other!r}, which is no part of a manifest; name another with -o")
+
+
 def check_folder(path: str, kind: Kind, inputs: Sequence[str] = ()) -> None:
     """Raises UserError unless the folder at `path` is one of ours that may be deleted."""
     _protect(path, inputs)

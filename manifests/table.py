@@ -164,9 +164,10 @@ def read(path: str) -> Manifest:
 
 
 def refuse_existing(path: str) -> None:
-    """Raises UserError when there is a finished manifest at `path`."""
+    """Raises UserError when there is a finished manifest at `path`, or a folder of other files, such as a dataset's."""
     if files.exists(files.join(path, "manifest.json")):
         raise outputs.existing(path)
+    outputs.refuse_foreign(path)
 
 
 def stage_entry(stage: str, version: int, params: Mapping[str, Any], inputs: Sequence[Manifest]) -> dict[str, Any]:
@@ -195,7 +196,8 @@ def write(
     rows = kept + dropped + error must equal it. Of a stream one table at a time is held.
     Raises UserError on a broken invariant or an existing output.
     """
-    refuse_existing(path)
+    if files.exists(files.join(path, "manifest.json")):
+        raise outputs.existing(path)
     locks.hold(path)
     try:
         return _write(path, _pieces(table, part_rows), roots, stages, expected_rows)

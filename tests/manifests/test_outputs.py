@@ -140,3 +140,16 @@ def test_files(tmp_path, name, content, message):
         assert path.read_bytes() == b"new" and os.listdir(tmp_path) == [name]
     with pytest.raises(UserError, match="no plain file"):
         outputs.refuse_existing(str(tmp_path / "."), overwrite=True)
+
+
+def test_a_manifest_is_not_written_into_a_folder_of_other_files(tmp_path):
+    data = tmp_path / "data"
+    (data / "clear").mkdir(parents=True)
+    table.refuse_existing(str(data))
+    (data / "clear" / "0.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"data: holds 'clear/0.png', which is no part of a manifest; name another"):
+        table.refuse_existing(str(data))
+    with pytest.raises(UserError, match="is no folder"):
+        table.refuse_existing(str(data / "clear" / "0.png"))
+    (data / ".work").mkdir()  # an interrupted stage goes on
+    table.refuse_existing(str(data))
