@@ -104,6 +104,8 @@ def decide(
     that a rule needs is an error of that rule.
     """
     judged = _judged(part, policy, all_rows)
+    if not judged.any():  # no row with a GT, for example: then the columns of the scores may be missing too
+        return part.column("decisions").combine_chunks()
     new: New = {}
     for name, threshold in policy.minimum.items():
         _threshold(new, part, judged, name, threshold, is_minimum=True)
@@ -200,6 +202,9 @@ def _tasks(part: pa.Table) -> Iterator[tuple[str, Bools]]:
 
 
 def is_valid(part: pa.Table, column: str) -> Bools:
+    """Which rows have a value; none where the column is missing, as when no row has a GT to be measured."""
+    if column not in part.column_names:
+        return np.zeros(part.num_rows, bool)
     found: Bools = pc.is_valid(part.column(column)).to_numpy().astype(bool)
     return found
 

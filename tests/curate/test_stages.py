@@ -108,6 +108,12 @@ def test_without_a_threshold_the_worst_are_dropped_and_announced(clean, tmp_path
     assert done.stages[-1]["params"]["drop_worst"] == {"piqe": 5.0}
 
 
+def test_a_manifest_without_any_gt_is_filtered_and_nothing_is_dropped(hazy, tmp_path):
+    alone = ingest(str(hazy), str(tmp_path / "lq"), lq="clear/{id}.png", task="dehaze", dataset="p")
+    done = filter_(alone.path, str(tmp_path / "f"), max_degradation=0.5)
+    assert done.rows == alone.rows and done.rows["kept"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
