@@ -315,8 +315,9 @@ class Judge:
                 continue
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
                 columns[name] = column.cast(pa.float64()).to_numpy().astype(np.float64)
-            else:
-                columns[name] = np.array(column.to_pylist(), object)
+            else:  # booleans as the words that a rule compares them with
+                text = column.cast(pa.string()) if pa.types.is_boolean(column.type) else column
+                columns[name] = np.array(text.to_pylist(), object)
         return Table(columns, self._groups(part), self.quantiles)
 
     def _groups(self, part: pa.Table) -> npt.NDArray[np.int64]:

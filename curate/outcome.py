@@ -200,7 +200,7 @@ def _distributions(done: Manifest, columns: Sequence[str]) -> list[str]:
 
 
 def _identify(done: Manifest) -> list[str]:
-    prefix = "degradation." if "model" in done.stages[-1]["params"] else "daclip."
+    prefix = "degradation." if "identifier" in done.stages[-1]["params"] else "daclip."
     columns = [name for name in done.column_names if name.startswith(prefix)]
     counts, seen = Counter[str](), set[str]()
     for part in done.parts(["gt_sha256", "status", *columns]):

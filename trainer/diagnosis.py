@@ -38,6 +38,7 @@ EVALUATIONS = 2  # in a row without a gain that make it flat
 UNCHANGED = 2e-4  # mean |output - input| in [0, 1], a twentieth of an 8-bit code: below, the output is the input
 TINY = {"psnr": 0.02}  # gains that count as none, whatever their standard error; other metrics: of the input's score
 TINY_SHARE = 1e-3
+EQUAL = {"psnr": 50.0}  # scores of inputs that equal their GTs, as of pairs that ingest calls identical
 FALL = {"psnr": 3.0}  # below the input, and of the loss in dB: exploding; other metrics and losses: of their value
 FALL_SHARE = 0.5
 MEASURED = 100  # samples of a task that make its mean loss one to judge by
@@ -223,7 +224,13 @@ def _exploding(case: _Case) -> list[Diagnosis]:
     for row in case.rows:
         *losses, now = _losses(case.history[row["task"]])
         best = min((loss for loss in losses if loss is not None), default=None)
-        if row["gain"] is not None and row["gain"] < -_fall(row):
+        behind = row["gain"] is not None and row["gain"] < -_fall(row)
+        if behind and (row["lq"] or 0.0) >= EQUAL.get(row["metric"], math.inf):
+            text = f"its inputs equal their GTs ({row['metric']} {row['lq']:.2f}): there is nothing to learn"
+            check = f"check its pairs ('curate pairs {config.data.manifest}' drops identical ones)"
+            found.append(Diagnosis(step, row["task"], "dead", text, check))
+            continue
+        if behind:
             text = f"{row['metric']} is {-row['gain']:.2f} behind its input's"
         elif best is not None and now is not None and now > best + _rise(config.optimiser.loss, best):
             text = f"the training loss has risen from {best:.4g} to {now:.4g}"

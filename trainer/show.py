@@ -52,9 +52,10 @@ def show_run(folder: str) -> None:
     rows = _last(os.path.join(folder, "metrics.parquet"))
     steps = said["config"]["optimiser"]["steps"]
     done = rows[0]["step"] if rows else 0
-    table = Table("task", "metric", title=f"evaluated at step {done} of {steps}", title_justify="left")
+    title = f"evaluated at step {done} of {steps}"
+    table = Table("task", "metric", title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("input", "value", "± SE", "gain", "± SE", "weight", "samples", "epochs"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         gain = row["value"] - row["lq"] if row.get("gain") is None and row["lq"] is not None else row.get("gain")
         numbers = [_figure(row[name]) for name in ("lq", "value", "se")]

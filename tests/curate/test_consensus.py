@@ -230,3 +230,17 @@ def test_what_another_filter_holds_back_takes_no_room(judged, tmp_path):
     kept = Counter(row["task"] for row in done.table().to_pylist() if row["status"] == "kept")
     assert kept and set(kept.values()) <= {2, 3}
     assert {row["task"]: row["kept"] for row in said if not row["clause"] and row["kept"]} == kept
+
+
+def test_a_boolean_column_is_compared_with_true_and_false(judged, tmp_path):
+    whole = table.read(judged)
+    said = pa.array([(None, True, False)[row % 3] for row in range(whole.rows["rows"])])
+    parts = pa.concat_tables(list(whole.parts())).append_column("pair.identical", said)
+    flagged = str(tmp_path / "flagged")
+    table.write(flagged, [parts], roots=whole.roots, stages=[*whole.stages, STAGE])
+    for word, kept in (("true", True), ("false", False)):
+        policy = tmp_path / f"{word}.yaml"
+        policy.write_text(f"keep: {{x: pair.identical == {word}}}")
+        done = run(flagged, str(tmp_path / word), policy=str(policy))
+        rows = pa.concat_tables(list(done.parts(["status", "pair.identical"]))).to_pylist()
+        assert {row["pair.identical"] for row in rows if row["status"] == "kept"} == {kept}

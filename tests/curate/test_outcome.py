@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from manifests.table import read
+
 
 @pytest.fixture
 def chain(command, hazy, tmp_path, monkeypatch):
@@ -66,3 +68,17 @@ def test_caption_and_filter_give_examples(chain):
 def test_decontaminate_names_the_test_images(chain):
     out = run(chain, "decontaminate", "c", "--against", "c", "-o", "x")
     assert out.startswith("8 pairs dropped for matching a test image\n  clear/0.png: its GT is a test image: ")
+
+
+def test_identify_counts_what_it_found(chain, hazy):
+    from PIL import Image
+
+    Image.new("L", (64, 64), 8).save(hazy / "clear" / "0.png")
+    out = run(chain, "ingest", hazy, "--gt", "clear/{id}.png", "--task", "clean", "-o", "dark")
+    out = run(chain, "identify", "dark", "-o", "e")
+    columns = [name for name in read("e").column_names if name.startswith("degradation.")]
+    found = {
+        name for part in read("e").parts(columns) for row in part.to_pylist() for name in columns if row[name] > 0.5
+    }
+    said = re.search(r"GTs; with a probability above 0\.5: (.*)$", out, re.MULTILINE)
+    assert found and said and {one.rsplit(" ", 1)[0] for one in said[1].split(", ")} == {name[12:] for name in found}

@@ -26,6 +26,7 @@ def _case(
     steps: int = 10_000,
     share: float = 0.5,
     metric: str = "psnr",
+    lq: float = 25.0,
     changed: float = 0.01,
     gradient: dict[str, Any] | None = None,
     **settings: Any,
@@ -36,8 +37,8 @@ def _case(
         for task, mine in (("denoise", 2.0 * (number > 0)), ("sr", gain)):
             state.metrics.append(
                 {
-                    "step": number * every, "task": task, "metric": metric, "value": 25.0 + (mine or 0.0), "se": 0.8,
-                    "n": 8, "lq": None if mine is None else 25.0, "train_loss": -25.0 - (mine or 0.0),
+                    "step": number * every, "task": task, "metric": metric, "value": lq + (mine or 0.0), "se": 0.8,
+                    "n": 8, "lq": None if mine is None else lq, "train_loss": -25.0 - (mine or 0.0),
                     "share": None if number == 0 else share if task == "sr" else 1 - share, "weight": share,
                     "samples_seen": int(number * every * 16 * share), "epochs": 2.0 * number,
                 }
@@ -76,6 +77,11 @@ def test_scores_and_losses_that_fall_explode() -> None:
     assert _kinds(found) == [("exploding", "sr")] and "3.50 behind" in found[0].text and "lower --lr" in found[0].advice
     assert _kinds(_case(4.0, 0.5)) == [("exploding", "sr")]  # its training loss has risen by 3.5 dB
     assert _case(4.0, 0.5, share=0.001, mixture={"rule": "static"}) == []  # too few samples to tell
+
+
+def test_a_task_whose_inputs_equal_their_gts_is_not_called_exploding() -> None:
+    found = _case(-56.3, -59.0, lq=100.0)
+    assert _kinds(found) == [("dead", "sr")] and "equal their GTs" in found[0].text and "--lr" not in found[0].advice
 
 
 def test_a_metric_where_lower_is_better_is_turned() -> None:
