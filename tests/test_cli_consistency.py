@@ -43,7 +43,10 @@ def test_completion_names_commands_and_options(program: str) -> None:
 
     assert first in complete(f"{program} {first[0]}", 1)
     assert "--output" in complete(f"{program} {first} --o", 2)
-    script = python("-m", program, "--show-completion", "bash")
+    named = {
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"
+    }  # the shell is the option's value, not the parent process
+    script = python("-m", program, "--show-completion", "bash", **named)
     assert script.returncode == 0 and "complete -o default" in script.stdout
 
 

@@ -40,7 +40,7 @@ CANNOT = {
 ELSEWHERE = {
     "pipelines run quickstart -o demo": "six minutes: make demo, and tests/pipelines/test_pipelines.py",
     "torchrun --nproc-per-node 4 -m trainer run --manifest shards --batch 64": "tests/trainer/test_team.py",
-    "curate review manifest --column iqa.musiq --near 45": "serves until it is stopped: tests/curate/test_review.py",
+    "curate review manifest --metric iqa.musiq --near 45": "serves until it is stopped: tests/curate/test_review.py",
 }
 # Files beside those that a command names: what a chain made before.
 BESIDE = {
@@ -126,6 +126,8 @@ def _needs(line: str) -> tuple[list[str], dict[str, str]]:
 def test_an_example_of_the_help_runs(
     line: str, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    serves = line.startswith("curate review") and "--apply" not in line
+    assert not serves, "it serves until it is stopped: name it in ELSEWHERE"
     names, instead = _needs(line)
     folder = tmp_path / "here"
     place(trained, folder, [name for name in names if name not in instead])
