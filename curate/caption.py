@@ -112,6 +112,7 @@ def _from_columns(source: Manifest, output: str, captioner: str, all_rows: bool,
 def _described(part: pa.Table, maker: Any, all_rows: bool) -> pa.Table:
     """A part with a caption for every chosen row that has all that `maker` describes."""
     part = schema.with_columns(part, {"caption": pa.string(), "caption_model": pa.string()})
+    part = schema.with_columns(part, dict.fromkeys(maker.NEEDS, pa.float64()))  # null where no row has a GT
     texts, models = part.column("caption").to_pylist(), part.column("caption_model").to_pylist()
     measured = part.select(maker.NEEDS).to_pylist()
     for i, use in enumerate(engine.chosen(part, all_rows)):

@@ -175,11 +175,12 @@ def _laws(world: Path) -> None:
     for prefix, count in (("", 40), ("later-", 12)):
         weights = rng.dirichlet(np.ones(len(TASKS)), count)
         psnr = 25 + 5 * weights**0.5 + 0.01 * rng.normal(size=weights.shape)
-        for name, values in (
-            (f"{prefix}mixtures.csv", weights),
-            (f"{prefix}scores-law.csv", -psnr),
-            (f"{prefix}psnr.csv", psnr),
+        for name, values, metric in (
+            (f"{prefix}mixtures.csv", weights, ""),
+            (f"{prefix}scores-law.csv", psnr, "psnr."),
+            (f"{prefix}quality.csv", psnr, ""),
         ):
-            rows = [f"{prefix}r{i}," + ",".join(f"{x:.6f}" for x in row) for i, row in enumerate(values)]
-            (world / name).write_text("run," + ",".join(TASKS) + "\n" + "\n".join(rows) + "\n")
+            rows = [f"{prefix}r{i}," + ",".join(f"{x:.8f}" for x in row) for i, row in enumerate(values)]
+            columns = ",".join(f"{metric}{task}" for task in TASKS)
+            (world / name).write_text(f"run,{columns}\n" + "\n".join(rows) + "\n")
     shutil.copy(world / "later-mixtures.csv", world / "candidates.csv")
