@@ -37,8 +37,13 @@ class Box:
 
 
 def whole_shift(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The shift (y, x) of a row in GT pixels where it is whole pixels of the LQ, else None."""
+    """The shift (y, x) of a row in GT pixels where it is whole pixels of the LQ, else None.
+
+    None too where the images hardly show one scene, whatever the policy says: there is no shift between two scenes.
+    """
     if row.get("pair.state") != "shifted" or row["pair.shift_y"] is None:
+        return None
+    if (row["pair.same_scene"] or 0.0) < judge.Policy.scene:
         return None
     scale = row["scale"] or 1
     steps = [row[f"pair.shift_{axis}"] / scale for axis in "yx"]

@@ -7,7 +7,7 @@ import skimage.data
 
 from curate import degradations, pair_checks
 from curate.ingest import ingest
-from curate.pair_checks import judge, shift, tasks
+from curate.pair_checks import align, judge, shift, tasks
 from curate.pair_summary import lines
 from curate.pairs import pairs
 from curate.shard import shard
@@ -317,3 +317,9 @@ def test_names_of_tasks(task, known):
 def test_the_quick_look_takes_no_more_than_few_tiles(photographs):
     found = shift.tiles(*(pair_checks.view(photographs["coffee"]) for _ in range(2)), 1)
     assert found[0].shape == (shift.QUICK[1], shift.QUICK[0], shift.QUICK[0])
+
+
+def test_pairs_of_two_scenes_are_never_aligned():
+    row = {"pair.state": "shifted", "pair.shift_y": 4.0, "pair.shift_x": 0.0, "scale": 1, "height": 96, "width": 96}
+    assert align.whole_shift(row | {"pair.same_scene": 0.9}) == (4, 0)
+    assert align.whole_shift(row | {"pair.same_scene": 0.1}) is None
