@@ -86,7 +86,7 @@ def ingest(
     max_errors: MaxErrors = None,
     dask_address: DaskAddress = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found; write nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Run the first proposal, if it is the only one.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run the first proposal, if no other takes other files.")] = False,
     choose: Annotated[int | None, typer.Option(metavar="N", help="Run the N-th proposal.")] = None,
 ) -> None:
     """Make a manifest of a folder of photographs: pairs, or ground truth alone.

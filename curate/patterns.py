@@ -69,6 +69,10 @@ class Pattern:
                     f"pattern {self.text!r}: write the name in {bad.group()} in small letters, such as {{id}}",
                     exit_code=2,
                 )
+            if literal == "{" and "}" not in stem[found.start() :]:
+                raise UserError(
+                    f"pattern {self.text!r}: a brace is open; write {{id}}, or ? for a brace in a name", exit_code=2
+                )
             kind = "field" if name else deep or star or mark or "text"
             out.append(Token(kind, name or literal or "", found.start() >= name_at))
         parts = re.findall(r"[*?]|[^*?]+", dot + suffix)

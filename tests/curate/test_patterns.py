@@ -240,3 +240,9 @@ def _merged(tokens):
     """The tokens as the pattern reads its own text: `**` and `/` become `**/`, `*` and `*` become `**`."""
     text = "".join(tokens)
     return re.findall(r"\{.\}|\*\*/?|\*|\?|[^{*?]", text)
+
+
+def test_an_open_brace_is_named():
+    with pytest.raises(UserError, match="a brace is open"):
+        Pattern("noisy/{id.png")
+    assert Pattern("a?b/{id}.png").match("a{b/1.png") == {"id": "1"}
