@@ -262,7 +262,7 @@ def test_other_weights_measure_anew(weights, gts, tmp_path, capsys):
     assert "musiq: its scores are of other weights" in capsys.readouterr().err
     a, b = (one.table().column("iqa.musiq").to_numpy() for one in (first, second))
     assert (a != b).all()
-    third = stage.score(second.path, str(tmp_path / "d"), iqa=["musiq"], weights={"musiq": other})
+    third = stage.score(second.path, str(tmp_path / "third"), iqa=["musiq"], weights={"musiq": other})
     assert third.table().equals(second.table()) and "measured anew" not in capsys.readouterr().err
     back = run_filter(second.path, str(tmp_path / "e"), iqa=["musiq"], weights={"musiq": weights})
     assert (back.table().column("iqa.musiq").to_numpy() == a).all()
@@ -278,5 +278,5 @@ def test_bf16_again_and_scores_that_nobody_says_who_made_are_left(weights, gts, 
         again = stage.score(first.path, str(tmp_path / f"b{number}"), **given, bf16=bf16)
         assert again.table().equals(first.table()) and again.stages[-1]["params"] == {"metrics": {}}
     unknown = table.write(str(tmp_path / "c"), first.table(), roots=first.roots, stages=[{"stage": "x", "params": {}}])
-    kept = stage.score(unknown.path, str(tmp_path / "d"), **given)
+    kept = stage.score(unknown.path, str(tmp_path / "known"), **given)
     assert kept.table().equals(first.table()) and "measured anew" not in capsys.readouterr().err
