@@ -1,6 +1,6 @@
 """Which end of a score is better, told from its name; two words for it: "max" and "min".
 
-The names are those of `manifests.metrics` and of losses; the mixer imports nothing of ours.
+The names are those of `manifests.metrics`, which the mixer does not import, and of losses.
 """
 
 from __future__ import annotations
